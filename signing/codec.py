@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed documents to msgpack bytes and back: the only (de)serializer of documents.
+
+A document travels as the map `{"kind", "major", "minor", "body"}`. Another kind or major version is refused. Fields
+that this version does not know are refused too, unless the document's minor version is newer than ours: then they
+are ignored, so that old agents can read what new administrators write.
+"""
+
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import msgpack
+
+from signing.errors import BadInput
+from signing.structure import build, flatten
+
+MAX_DEPTH = 12  # nested maps and lists; real documents need 6
+
+
+class Document(Protocol):
+    """A frozen dataclass that knows its name on the wire and the most bytes it may take."""
+
+    document: ClassVar[str]
+    major: ClassVar[int]
+    minor: ClassVar[int]
+    max_bytes: ClassVar[int]
+
+
+D = TypeVar("D", bound=Document)
+
+
+def encode(document: Document) -> bytes:
+    """Return the bytes of `document`: deterministic, since fields keep their order of declaration."""
+    envelope = {
+        "kind": document.document,
+        "major": document.major,
+        "minor": document.minor,
+        "body": flatten(document),
+    }
+    encoded: bytes = msgpack.packb(envelope, use_bin_type=True)
+    if len(encoded) > document.max_bytes:
+        raise BadInput(document.document, f"is {len(encoded)} bytes, at most {document.max_bytes} are allowed")
+    return encoded
+
+
+def decode(cls: type[D], data: bytes, *, where: str) -> D:
+    """Read a document of class `cls` from `data`; `where` names the source in errors. Raises BadInput."""
+    if len(data) > cls.max_bytes:
+        raise BadInput(where, f"is {len(data)} bytes, a {cls.document} has at most {cls.max_bytes}")
+    envelope = _unpack(data, where)
+    if not isinstance(envelope, dict) or set(envelope) != {"kind", "major", "minor", "body"}:
+        raise BadInput(where, f"is not a {cls.document}")
+    if envelope["kind"] != cls.document:
+        raise BadInput(where, f"is a {envelope['kind']!r}, expected a {cls.document!r}")
+    major, minor = envelope["major"], envelope["minor"]
+    if type(major) is not int or type(minor) is not int or major != cls.major:
+        raise BadInput(where, f"has format version {major}.{minor}, this p2pd reads {cls.major}.x", "upgrade p2pd")
+    return build(cls, envelope["body"], where=where, ignore_unknown=minor > cls.minor)
+
+
+def _unpack(data: bytes, where: str) -> Any:
+    # unpackb bounds every declared length by the length of `data`, which the caller has bounded.
+    try:
+        value = msgpack.unpackb(data, raw=False, strict_map_key=True, object_pairs_hook=_unique_keys)
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as problem:
+        raise BadInput(where, f"is not valid msgpack ({problem or type(problem).__name__}): truncated?") from None
+    if _depth(value) > MAX_DEPTH:
+        raise BadInput(where, f"is nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError("a key stands twice in one map")
+    return dict(pairs)
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one enum of reason codes: why something was not done, or was undone.
+
+Every refusal, wait, halt and rollback of either daemon carries one of these, in the CLI, the API, the metrics, the
+reports and the logs alike. A code is a wire value: it may be added, never renamed or given another meaning.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why an action was not taken. `explain` gives the sentence for people."""
+
+    # Eligibility: why this endpoint does not install that patch now.
+    ALREADY_INSTALLED = "already_installed"
+    OLDER_THAN_INSTALLED = "older_than_installed"
+    SUPERSEDED = "superseded"
+    RING_NOT_OPEN = "ring_not_open"
+    ROLLOUT_HALTED = "rollout_halted"
+    RECALLED = "recalled"
+    PLATFORM_MISMATCH = "platform_mismatch"
+    OTHER_SEGMENT = "other_segment"
+    DEPENDENCY_MISSING = "dependency_missing"
+    CONFLICT_INSTALLED = "conflict_installed"
+    QUARANTINED = "quarantined"
+    INSTALLER_UNKNOWN = "installer_unknown"
+    BUSY = "busy"
+
+    # Trust: why what was given is not believed.
+    METADATA_EXPIRED = "metadata_expired"
+    METADATA_UNREACHABLE = "metadata_unreachable"
+    METADATA_UNTRUSTED = "metadata_untrusted"
+    DOCUMENT_MALFORMED = "document_malformed"
+    SCHEDULE_MISSING = "schedule_missing"
+    SCHEDULE_OUTSIDE_POLICY = "schedule_outside_policy"
+    PAYLOAD_MISMATCH = "payload_mismatch"
+    TORRENT_MISMATCH = "torrent_mismatch"
+
+    # Transfer: why no byte comes from there now.
+    WAITING_FOR_AMBASSADOR = "waiting_for_ambassador"
+    DISCOVERY_SETTLING = "discovery_settling"
+    TOOK_OVER_STALLED = "took_over_stalled"
+    ORIGIN_UNREACHABLE = "origin_unreachable"
+    ORIGIN_REFUSED = "origin_refused"
+    NO_PEERS = "no_peers"
+    DISK_FULL = "disk_full"
+
+    # Installing: why it failed, or was undone.
+    FALLBACK_MISSING = "fallback_missing"
+    FALLBACK_FORBIDDEN = "fallback_forbidden"
+    INSTALLER_UNREACHABLE = "installer_unreachable"
+    INSTALL_FAILED = "install_failed"
+    HEALTH_CHECK_FAILED = "health_check_failed"
+    ROLLBACK_FAILED = "rollback_failed"
+
+    # Rollout gates: why a ring does not open.
+    RING_EMPTY = "ring_empty"
+    RING_SOAKING = "ring_soaking"
+    EVIDENCE_MISSING = "evidence_missing"
+    ERROR_GATE = "error_gate"
+    WITHDRAWN = "withdrawn"
+
+    # Coordinator: why a request was refused.
+    TOKEN_UNKNOWN = "token_unknown"  # noqa: S105 (a reason code, not a secret)
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105 (a reason code, not a secret)
+    TOKEN_USED = "token_used"  # noqa: S105 (a reason code, not a secret)
+    DEVICE_NAME_TAKEN = "device_name_taken"
+    DEVICE_UNKNOWN = "device_unknown"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_OTHER_SEGMENT = "certificate_other_segment"
+    SIGNATURE_INVALID = "signature_invalid"
+    REQUEST_TOO_LARGE = "request_too_large"
+
+
+_SENTENCES: dict[Reason, str] = {
+    Reason.ALREADY_INSTALLED: "this version is installed and committed here",
+    Reason.OLDER_THAN_INSTALLED: "a release with a higher counter is installed; only a signed rollback goes back",
+    Reason.SUPERSEDED: "a newer release of the same product is offered",
+    Reason.RING_NOT_OPEN: "this endpoint's ring is not open yet; earlier rings must commit first",
+    Reason.ROLLOUT_HALTED: "the rollout was halted after a failure in an earlier ring",
+    Reason.RECALLED: "the release was withdrawn by a signed recall",
+    Reason.PLATFORM_MISMATCH: "the release is for another operating system or machine type",
+    Reason.OTHER_SEGMENT: "the release carries no torrent for this endpoint's segment",
+    Reason.DEPENDENCY_MISSING: "a product that the release depends on is missing or too old",
+    Reason.CONFLICT_INSTALLED: "a product that the release conflicts with is installed",
+    Reason.QUARANTINED: "the release failed on this endpoint before; only a new release is tried",
+    Reason.INSTALLER_UNKNOWN: "no installer of the kind that the release asks for is present here",
+    Reason.BUSY: "another release of the same product is being installed",
+    Reason.METADATA_EXPIRED: "signed metadata has expired; nothing new is installed until it is renewed",
+    Reason.METADATA_UNREACHABLE: "neither the origin nor any LAN peer answered with metadata",
+    Reason.METADATA_UNTRUSTED: "metadata failed verification and was discarded",
+    Reason.DOCUMENT_MALFORMED: "a signed document could not be read by this version of p2pd",
+    Reason.SCHEDULE_MISSING: "no signed schedule names this endpoint's site",
+    Reason.SCHEDULE_OUTSIDE_POLICY: "the schedule asks for more than the signed policy allows, and was ignored",
+    Reason.PAYLOAD_MISMATCH: "the bytes received are not the bytes that were signed",
+    Reason.TORRENT_MISMATCH: "the torrent file does not describe the signed payload",
+    Reason.WAITING_FOR_AMBASSADOR: "a better-ranked endpoint of this site fetches from the origin",
+    Reason.DISCOVERY_SETTLING: "waiting a moment for better-ranked endpoints to show themselves",
+    Reason.TOOK_OVER_STALLED: "nothing moved, so this endpoint fetches from the origin in the ambassador's place",
+    Reason.ORIGIN_UNREACHABLE: "the origin does not answer",
+    Reason.ORIGIN_REFUSED: "the origin answered with an error or with the wrong bytes",
+    Reason.NO_PEERS: "no endpoint on this LAN has shown itself with this release",
+    Reason.DISK_FULL: "not enough space on disk",
+    Reason.FALLBACK_MISSING: "the version to fall back to is not on disk, so the install was refused",
+    Reason.FALLBACK_FORBIDDEN: "the release forbids going back to the version that is installed",
+    Reason.INSTALLER_UNREACHABLE: "p2pd-install does not answer on its socket",
+    Reason.INSTALL_FAILED: "the installer failed; the previous version stays active",
+    Reason.HEALTH_CHECK_FAILED: "a health check failed during probation",
+    Reason.ROLLBACK_FAILED: "the previous version could not be verified or restored",
+    Reason.RING_EMPTY: "the ring has no members, so it can give no evidence; pin a device or set at_least",
+    Reason.RING_SOAKING: "the ring passed its gate and is soaking",
+    Reason.EVIDENCE_MISSING: "not enough signed reports of committed endpoints yet",
+    Reason.ERROR_GATE: "too many endpoints of the ring failed",
+    Reason.WITHDRAWN: "the release was withdrawn",
+    Reason.TOKEN_UNKNOWN: "the enrolment token is not known to this coordinator",
+    Reason.TOKEN_EXPIRED: "the enrolment token has expired; make another with `p2pctl enroll-token`",
+    Reason.TOKEN_USED: "the enrolment token was used up; make another with `p2pctl enroll-token`",
+    Reason.DEVICE_NAME_TAKEN: "another device has this name; choose another or issue a token for this name",
+    Reason.DEVICE_UNKNOWN: "the coordinator knows no such device",
+    Reason.CERTIFICATE_EXPIRED: "the device certificate expired longer ago than the renewal grace; enrol again",
+    Reason.CERTIFICATE_OTHER_SEGMENT: "the certificate belongs to another segment",
+    Reason.SIGNATURE_INVALID: "the envelope is not signed by the device that it names",
+    Reason.REQUEST_TOO_LARGE: "the request is larger than the coordinator accepts",
+}
+
+
+def explain(reason: Reason) -> str:
+    """Return the sentence for people that belongs to `reason`; every code has one."""
+    return _SENTENCES[reason]
