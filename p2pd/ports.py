@@ -5,13 +5,18 @@ Services depend on these protocols only, so that scenario tests can plug fakes i
 has one real adapter and one fake in `tests/fakes`, and both pass the same tests in `tests/contracts`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import hashlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import trio
+
+from p2pd.host.supervise import ServiceFailure
+from signing.reasons import Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +48,36 @@ class Departure:
     instance: str
 
 
+TAG_BYTES = 8
+MAX_TAGS = 124  # what fits one announcement of less than 1,200 bytes, so that no link has to fragment it
+
+
 @dataclass(frozen=True, kw_only=True)
 class Announcement:
-    """What this endpoint says about itself on the LAN."""
+    """What this endpoint says about itself on the LAN. At most MAX_TAGS tags: whoever makes them chooses which."""
 
     torrent_port: int
     mirror_port: int
     tags: frozenset[bytes]
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.torrent_port <= 65535 or not 0 <= self.mirror_port <= 65535:
+            raise ValueError(f"ports {self.torrent_port} and {self.mirror_port} must be between 1 (0: none) and 65535")
+        if len(self.tags) > MAX_TAGS or any(len(tag) != TAG_BYTES for tag in self.tags):
+            raise ValueError(
+                f"an announcement holds at most {MAX_TAGS} tags of {TAG_BYTES} bytes, not {len(self.tags)}"
+            )
+
 
 class Lan(Protocol):
     """Multicast DNS on the configured interfaces, and on no others."""
 
-    async def announce(self, announcement: Announcement) -> None:
-        """Replace what is announced, under a new random instance name."""
+    async def announce(self, announcement: Announcement, *, renew: bool = False) -> None:
+        """Replace what is announced; others see it well within a second.
+
+        It keeps its random instance name, so that others see an update. With `renew` it gets a new one, and the old
+        one departs: for when the tags' epoch turns, since a name that stayed would link new tags to old ones.
+        """
 
     @property
     def sightings(self) -> trio.MemoryReceiveChannel[Sighting | Departure]:
@@ -82,25 +103,43 @@ class TransferProgress:
     total_bytes: int
     have: Sequence[bool]
     peers_have: Sequence[bool]  # at least one connected peer has the piece
-    peers: tuple[str, ...]  # device names that connected peers claim, inside the mutual TLS session
+    peers: tuple[bytes, ...]  # `peer_id_of` the devices that connected peers claim to be, inside the mutual TLS session
     bytes_lan: int  # payload bytes received from peers since the torrent was added
     is_complete: bool  # every piece is verified and flushed to disk
+
+
+def peer_id_of(device: str) -> bytes:
+    """The peer id under which `device` introduces itself: what is left of its name on the wire, inside mutual TLS."""
+    return hashlib.sha256(device.encode()).digest()[:20]
+
+
+class TransferFailed(ServiceFailure):
+    """The torrent cannot go on, mostly because of its files; leave the transfer and begin again."""
+
+
+class PayloadStoreFull(TransferFailed):
+    """There is no room for the payload on disk."""
+
+    reason = Reason.DISK_FULL
 
 
 class Transfer(Protocol):
     """One torrent in the swarm."""
 
     def progress(self) -> TransferProgress:
-        """What is there now."""
+        """What is there now; cheap, and as fresh as the last `changed`."""
 
     async def changed(self) -> None:
-        """Return when progress may differ from what the last call of `progress` said."""
+        """Return when there is progress since the last return: one task may wait here. Raises TransferFailed."""
 
     def connect(self, endpoint: Endpoint) -> None:
-        """Dial a peer; doing so again while connected changes nothing."""
+        """Dial a peer, until it answers; doing so again changes nothing."""
 
     async def add_piece(self, index: int, data: bytes) -> bool:
-        """Hand over a whole piece from elsewhere; False if its hash is wrong."""
+        """Hand over a whole piece from elsewhere; False if its hash is wrong. Raises TransferFailed.
+
+        Returns once the piece counts as had; it may be handed over again, or come from a peer meanwhile.
+        """
 
 
 class Swarm(Protocol):
@@ -111,11 +150,97 @@ class Swarm(Protocol):
         """The TLS port that the session listens on."""
 
     def transfer(self, spec: TorrentSpec) -> AbstractAsyncContextManager[Transfer]:
-        """Carry `spec` while the block lasts. Pieces that lie on disk already are checked and kept."""
+        """Carry `spec` while the block lasts. Pieces that lie on disk already are checked, and kept, before it begins.
+
+        Raises BadInput when the torrent is not the one that `spec` describes, and TransferFailed.
+        """
+
+    def use_certificate(self, certificate_pem: bytes, key_pem: bytes) -> None:
+        """Show a renewed certificate in all handshakes from now on. Raises BadInput when the two do not match."""
+
+
+class OriginFailure(Exception):
+    """The origin did not bring what was asked: `reason` says whether it is away or answered wrongly."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Origin(Protocol):
     """A static HTTPS server that holds payloads under their SHA-256."""
 
-    def ranges(self, sha256: str, start: int, length: int) -> AsyncIterator[bytes]:
-        """The bytes `start` … `start + length` of a payload. Raises OriginUnreachable or OriginRefused."""
+    @property
+    def source(self) -> Literal["origin", "web"]:
+        """How its bytes are counted: the coordinator's own origin, or another static mirror."""
+
+    def ranges(self, sha256: str, start: int, length: int) -> AsyncGenerator[bytes, None]:
+        """The bytes `start` … `start + length` of a payload, never more. Raises OriginFailure."""
+
+
+class InstallerFailure(Exception):
+    """p2pd-install refused, or did not answer (installer_unreachable: then ask `status` what became of it)."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InstallPhase(StrEnum):
+    """Where p2pd-install stands with a product."""
+
+    IDLE = "idle"
+    INSTALLING = "installing"
+    PROBATION = "probation"
+    ROLLING_BACK = "rolling_back"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledRelease:
+    """A release that p2pd-install has verified and keeps on disk."""
+
+    version: str
+    release_counter: int
+    manifest_sha256: str
+    installed_at: int  # Unix seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledProduct:
+    """One product as p2pd-install's journal has it."""
+
+    active: InstalledRelease | None  # in use: from the start of its probation, until it is rolled back
+    previous: InstalledRelease | None  # what a rollback of `active` restores
+    pending: InstalledRelease | None  # not committed yet: on its way in, or (being `active` too) on probation
+    phase: InstallPhase
+    slot: Path | None  # where `active` is unpacked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """The answer to a successful install: where the release is, and what a rollback of it restores."""
+
+    slot: Path
+    previous: InstalledRelease | None
+
+
+class Installer(Protocol):
+    """p2pd-install. It verifies everything itself; all methods raise InstallerFailure.
+
+    Each may be repeated when its answer was lost: what was done already is answered as if it were done now.
+    """
+
+    async def status(self) -> Mapping[str, InstalledProduct]:
+        """Every product with a release on disk, by name."""
+
+    async def install(self, *, product: str, version: str, mirror: Path, transport: Path) -> Installation:
+        """Bring a release into use, on probation, verified by the signed files in `mirror`; both paths absolute."""
+
+    async def commit(self, *, product: str, manifest_sha256: str) -> None:
+        """The release has proved itself. Refused (not_on_probation) when it is not in use."""
+
+    async def rollback(self, *, product: str, manifest_sha256: str) -> InstalledRelease | None:
+        """Leave the release for the one before it, verified again; returns what is in use then.
+
+        With nothing before it, nothing is in use. A release that is not in use is left alone.
+        """

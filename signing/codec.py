@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import msgpack
 
 from signing.errors import BadInput
-from signing.structure import build, flatten
+from signing.structure import build, flatten, shown
 
 MAX_DEPTH = 12  # nested maps and lists; real documents need 6
+MAX_ITEMS = 10_000  # of one list or map; the longest real one is a full recall list
 
 
 class Document(Protocol):
@@ -36,7 +37,10 @@ def encode(document: Document) -> bytes:
         "minor": document.minor,
         "body": flatten(document),
     }
-    encoded: bytes = msgpack.packb(envelope, use_bin_type=True)
+    try:
+        encoded: bytes = msgpack.packb(envelope, use_bin_type=True)
+    except UnicodeEncodeError as problem:  # such text comes from file names and arguments that are not UTF-8
+        raise BadInput(document.document, f"holds text that is not Unicode ({problem.reason})") from None
     if len(encoded) > document.max_bytes:
         raise BadInput(document.document, f"is {len(encoded)} bytes, at most {document.max_bytes} are allowed")
     return encoded
@@ -50,20 +54,30 @@ def decode(cls: type[D], data: bytes, *, where: str) -> D:
     if not isinstance(envelope, dict) or set(envelope) != {"kind", "major", "minor", "body"}:
         raise BadInput(where, f"is not a {cls.document}")
     if envelope["kind"] != cls.document:
-        raise BadInput(where, f"is a {envelope['kind']!r}, expected a {cls.document!r}")
+        raise BadInput(where, f"is a {shown(envelope['kind'])}, expected a {cls.document!r}")
     major, minor = envelope["major"], envelope["minor"]
-    if type(major) is not int or type(minor) is not int or major != cls.major:
+    if type(major) is not int or type(minor) is not int:
+        raise BadInput(where, "has a format version that is no number")
+    if major != cls.major:
         raise BadInput(where, f"has format version {major}.{minor}, this p2pd reads {cls.major}.x", "upgrade p2pd")
     return build(cls, envelope["body"], where=where, ignore_unknown=minor > cls.minor)
 
 
 def _unpack(data: bytes, where: str) -> Any:
-    # unpackb bounds every declared length by the length of `data`, which the caller has bounded.
+    # unpackb bounds every declared length by the length of `data`, which the caller has bounded. But it makes room for
+    # what a list declares before it has come, and for 1,000 nested ones at once: MAX_ITEMS bounds that too.
     try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=True, object_pairs_hook=_unique_keys)
+        value = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
+            object_pairs_hook=_unique_keys,
+        )
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as problem:
         raise BadInput(where, f"is not valid msgpack ({problem or type(problem).__name__}): truncated?") from None
-    if _depth(value) > MAX_DEPTH:
+    if _is_deeper_than(MAX_DEPTH, value):
         raise BadInput(where, f"is nested more than {MAX_DEPTH} deep")
     return value
 
@@ -75,9 +89,9 @@ def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return dict(pairs)
 
 
-def _depth(value: object) -> int:
+def _is_deeper_than(levels: int, value: object) -> bool:
     if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
+        return levels == 0 or any(_is_deeper_than(levels - 1, child) for child in value.values())
     if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
-    return 0
+        return levels == 0 or any(_is_deeper_than(levels - 1, child) for child in value)
+    return False

@@ -8,6 +8,7 @@ SigningError
     NotSigned          too few signatures of known keys
     RolledBack         older than what was accepted before
     ContentMismatch    the bytes are not the bytes that were signed
+    NotListed          no trusted role signs a target of that name
     Recalled           withdrawn by a signed recall
   SourceUnavailable    nobody to fetch the metadata or target from: the world's fault, worth another try
   KeyUnavailable       a signing key cannot be read, decrypted or reached
@@ -62,6 +63,10 @@ class ContentMismatch(Untrusted):
         self.where = where
         self.expected = expected
         self.actual = actual
+
+
+class NotListed(Untrusted):
+    """No trusted role signs a target of that name: nobody vouches for it, or it was withdrawn."""
 
 
 class Recalled(Untrusted):

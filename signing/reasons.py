@@ -52,6 +52,7 @@ class Reason(StrEnum):
     INSTALL_FAILED = "install_failed"
     HEALTH_CHECK_FAILED = "health_check_failed"
     ROLLBACK_FAILED = "rollback_failed"
+    NOT_ON_PROBATION = "not_on_probation"
 
     # Rollout gates: why a ring does not open.
     RING_EMPTY = "ring_empty"
@@ -70,6 +71,12 @@ class Reason(StrEnum):
     CERTIFICATE_OTHER_SEGMENT = "certificate_other_segment"
     SIGNATURE_INVALID = "signature_invalid"
     REQUEST_TOO_LARGE = "request_too_large"
+    TOKEN_OTHER_DEVICE = "token_other_device"  # noqa: S105 (a reason code, not a secret)
+    SITE_FULL = "site_full"
+    CLOCK_SKEWED = "clock_skewed"
+    SEQUENCE_REUSED = "sequence_reused"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    COORDINATOR_UNAVAILABLE = "coordinator_unavailable"
 
 
 _SENTENCES: dict[Reason, str] = {
@@ -107,6 +114,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.INSTALL_FAILED: "the installer failed; the previous version stays active",
     Reason.HEALTH_CHECK_FAILED: "a health check failed during probation",
     Reason.ROLLBACK_FAILED: "the previous version could not be verified or restored",
+    Reason.NOT_ON_PROBATION: "the release is not in use here, so it cannot be committed",
     Reason.RING_EMPTY: "the ring has no members, so it can give no evidence; pin a device or set at_least",
     Reason.RING_SOAKING: "the ring passed its gate and is soaking",
     Reason.EVIDENCE_MISSING: "not enough signed reports of committed endpoints yet",
@@ -121,6 +129,12 @@ _SENTENCES: dict[Reason, str] = {
     Reason.CERTIFICATE_OTHER_SEGMENT: "the certificate belongs to another segment",
     Reason.SIGNATURE_INVALID: "the envelope is not signed by the device that it names",
     Reason.REQUEST_TOO_LARGE: "the request is larger than the coordinator accepts",
+    Reason.TOKEN_OTHER_DEVICE: "the enrolment token was issued for another device name",
+    Reason.SITE_FULL: "the site has as many endpoints as one schedule can hold; enrol into another site",
+    Reason.CLOCK_SKEWED: "the time in the request is too far from the coordinator's; set the device's clock",
+    Reason.SEQUENCE_REUSED: "the device has sent another report under this sequence number; is it a clone?",
+    Reason.TOO_MANY_REQUESTS: "too many requests from this address; try again later",
+    Reason.COORDINATOR_UNAVAILABLE: "the coordinator cannot do this now; try again later",
 }
 
 

@@ -3,7 +3,8 @@
 
 Both the wire codec (msgpack) and the configuration files (TOML) stand on this, so that a wrong key or type is refused
 with the same words everywhere. Supported annotations: bool, int, float, str, bytes, StrEnum, `X | None`,
-`tuple[X, ...]`, dataclasses, and unions of dataclasses that carry a distinct `kind: ClassVar[str]`.
+`tuple[X, ...]`, dataclasses, and unions of dataclasses that carry a distinct `kind: ClassVar[str]`; in configuration
+also `pathlib.Path`, written as text.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from signing.errors import BadInput
@@ -19,6 +21,7 @@ from signing.errors import BadInput
 T = TypeVar("T")
 
 _SCALARS = (bool, int, float, str, bytes)
+_MAX_SHOWN_CHARS = 200  # of what was given, in an error: the input may be hostile, and errors end up in logs
 
 
 def build(cls: type[T], mapping: object, *, where: str, ignore_unknown: bool = False) -> T:
@@ -32,7 +35,7 @@ def build(cls: type[T], mapping: object, *, where: str, ignore_unknown: bool = F
     fields = {field.name: field for field in dataclasses.fields(cast("Any", cls)) if field.init}
     for key in mapping:
         if key not in fields and not ignore_unknown:
-            raise BadInput(where, f"unknown key {key!r}", _nearest(str(key), fields))
+            raise BadInput(where, f"unknown key {shown(key)}", _nearest(str(key), fields))
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in mapping:
@@ -42,7 +45,7 @@ def build(cls: type[T], mapping: object, *, where: str, ignore_unknown: bool = F
     try:
         return cls(**values)
     except ValueError as problem:
-        raise BadInput(where, str(problem)) from None
+        raise BadInput(where, _shortened(str(problem))) from None
 
 
 def flatten(value: object) -> Any:
@@ -56,6 +59,15 @@ def flatten(value: object) -> Any:
     if isinstance(value, tuple):
         return [flatten(item) for item in value]
     return value
+
+
+def shown(raw: object) -> str:
+    """How `raw` is quoted in an error: its repr, shortened."""
+    return _shortened(repr(raw))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "…"
 
 
 def _value(annotation: Any, raw: object, where: str, ignore_unknown: bool) -> Any:
@@ -73,8 +85,15 @@ def _value(annotation: Any, raw: object, where: str, ignore_unknown: bool) -> An
         )
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return _member(annotation, raw, where)
+    if annotation is Path:
+        if type(raw) is not str or not raw or "\0" in raw:
+            raise BadInput(where, f"expected a path, found {shown(raw) if isinstance(raw, str) else _kind_of(raw)}")
+        return Path(raw)
     if annotation is float and type(raw) is int:
-        return float(raw)
+        try:
+            return float(raw)
+        except OverflowError:
+            raise BadInput(where, "is too large a number") from None
     if annotation in _SCALARS and type(raw) is annotation:
         return raw
     expected = getattr(annotation, "__name__", str(annotation))
@@ -90,7 +109,7 @@ def _union(members: tuple[Any, ...], raw: object, where: str, ignore_unknown: bo
     kinds = {member.kind: member for member in concrete}
     kind = raw.get("kind") if isinstance(raw, Mapping) else None
     if not isinstance(kind, str) or kind not in kinds:
-        raise BadInput(where, f"unknown kind {kind!r}", _nearest(str(kind), kinds))
+        raise BadInput(where, f"unknown kind {shown(kind)}", _nearest(str(kind), kinds))
     return _value(kinds[kind], raw, where, ignore_unknown)
 
 
@@ -104,12 +123,12 @@ def _member(enum: type[StrEnum], raw: object, where: str) -> StrEnum:
     try:
         return enum(str(raw))
     except ValueError:
-        raise BadInput(where, f"unknown value {raw!r}", _nearest(str(raw), [m.value for m in enum])) from None
+        raise BadInput(where, f"unknown value {shown(raw)}", _nearest(str(raw), [m.value for m in enum])) from None
 
 
 def _nearest(word: str, valid: typing.Iterable[str]) -> str:
     valid = sorted(valid)
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word[:_MAX_SHOWN_CHARS], valid, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"valid are: {', '.join(valid)}"
 
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Payload bytes by HTTPS range requests, from the coordinator or from any static mirror of it."""
+
+from collections.abc import AsyncGenerator
+from typing import Literal
+
+import httpx
+import trio
+
+from p2pd.ports import OriginFailure
+from signing.reasons import Reason
+
+CHUNK_BYTES = 65_536
+SILENCE_SECONDS = 20.0  # between two reads; slower than this is as good as away, and another endpoint takes over
+_PARTIAL_CONTENT = 206
+
+
+class OriginHttps:
+    """Implements `p2pd.ports.Origin` for `<url>/payloads/<sha256>`. `client` decides whom TLS believes."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str, *, source: Literal["origin", "web"]) -> None:
+        self._client = client
+        self._url = url.rstrip("/")
+        self.source: Literal["origin", "web"] = source
+
+    async def ranges(self, sha256: str, start: int, length: int) -> AsyncGenerator[bytes, None]:
+        """The bytes `start` … `start + length`; an answer of any other length is cut off and refused."""
+        url = f"{self._url}/payloads/{sha256}"
+        # Compressed answers could unpack to far more than was asked for.
+        headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+        received = 0
+        try:
+            async with self._client.stream("GET", url, headers=headers, timeout=SILENCE_SECONDS) as answer:
+                if answer.status_code != _PARTIAL_CONTENT:
+                    raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: HTTP {answer.status_code} to a range request")
+                async for chunk in answer.aiter_raw(CHUNK_BYTES):
+                    received += len(chunk)
+                    if received > length:
+                        raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: more than the {length} bytes asked for")
+                    yield chunk
+        except httpx.HTTPError as problem:
+            raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: {_words(problem)}") from problem
+        except trio.BrokenResourceError as problem:
+            raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: the connection broke") from problem
+
+
+def _words(problem: httpx.HTTPError) -> str:
+    return str(problem) or type(problem).__name__

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `p2pd status`, `peers`, `why` and `verify` print for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_STEP = 1_000
+
+
+def show_status(answer: Mapping[str, Any], console: Console) -> None:
+    """One endpoint at a glance."""
+    metadata = answer["metadata"]
+    console.print(
+        f"[bold]{escape(answer['device'])}[/] · segment {escape(answer['segment'])} · site {escape(answer['site'])}"
+        f" · {answer['peers']} peers"
+    )
+    if metadata.get("expires"):
+        role, when = min(metadata["expires"].items(), key=lambda item: str(item[1]))
+        console.print(f"metadata {metadata['timestamp_version']}, fresh until {when} ({role})")
+    if metadata["problem"]:
+        problem = metadata["problem"]
+        console.print(f"[yellow]metadata: {problem['reason']}: {escape(problem['detail'])}[/]")
+    table = Table("product", "installed", "before", "attempt", "state", "from LAN", "from origin", "reason")
+    for product in answer["products"]:
+        attempt = product["attempt"] or {}
+        table.add_row(
+            product["product"],
+            product["version"] or "-",
+            product["previous_version"] or "-",
+            attempt.get("version", "-"),
+            attempt.get("state", "-"),
+            in_bytes(attempt.get("bytes_lan", 0)),
+            in_bytes(attempt.get("bytes_origin", 0) + attempt.get("bytes_web", 0)),
+            attempt.get("reason") or "",
+        )
+    if answer["products"]:
+        console.print(table)
+    else:
+        console.print("nothing installed by p2pd yet")
+
+
+def show_peers(peers: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The endpoints of this site that announce themselves now."""
+    if not peers:
+        console.print("no peer of this site has shown itself on the configured interfaces")
+        return
+    table = Table("device", "address", "port", "shares", "metadata")
+    for peer in sorted(peers, key=lambda entry: str(entry["device"])):
+        metadata = "other than ours" if peer["other_metadata"] else "same as ours"
+        table.add_row(peer["device"], peer["address"], str(peer["port"]), str(peer["shares"]), metadata)
+    console.print(table)
+
+
+def show_why(answer: Mapping[str, Any], console: Console) -> None:
+    """Every offered release and where it stands, with the reason in words."""
+    if answer["problem"]:
+        console.print(f"[yellow]metadata: {answer['problem']['reason']}: {escape(answer['problem']['sentence'])}[/]")
+        console.print(f"  {escape(answer['problem']['detail'])}")
+    if not answer["releases"]:
+        console.print("no such release is offered to this endpoint")
+    for release in answer["releases"]:
+        console.print(f"[bold]{escape(release['product'])} {escape(release['version'])}[/]: {release['state']}")
+        if release["reason"]:
+            console.print(f"  {release['reason']}: {escape(release['sentence'])}")
+        if release["detail"]:
+            console.print(f"  {escape(release['detail'])}")
+
+
+def in_bytes(count: int) -> str:
+    """A byte count for people, in decimal units as links and disks are sold."""
+    value, unit = float(count), 0
+    while value >= _STEP and unit < len(_UNITS) - 1:
+        value, unit = value / _STEP, unit + 1
+    return f"{count} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `p2pd.toml` may say: parsed once, frozen, each service gets only its part."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from p2pd.decisions.ambassadors import Timing
+from p2pd.ports import Endpoint
+from signing.bounds import MAX_COUNTER, check_count, check_range
+from signing.errors import BadInput
+
+DEFAULT_CONFIG = Path("/etc/p2pd/p2pd.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwarmConfig:
+    """LAN limits, 0 = unlimited, and patience in seconds."""
+
+    connections: int = 200
+    upload_bytes_per_second: int = 0
+    download_bytes_per_second: int = 0
+    settle_seconds: float = Timing.settle
+    stall_seconds: float = Timing.stall
+
+    def __post_init__(self) -> None:
+        check_range("connections", self.connections, 2, 10_000)
+        check_range("upload_bytes_per_second", self.upload_bytes_per_second, 0, MAX_COUNTER)
+        check_range("download_bytes_per_second", self.download_bytes_per_second, 0, MAX_COUNTER)
+        check_range("settle_seconds", self.settle_seconds, 0.1, 60)
+        check_range("stall_seconds", self.stall_seconds, 1, 3_600)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """Paths are absolute. `interfaces` are interface names or numeric addresses; nothing else is ever bound."""
+
+    interfaces: tuple[str, ...]
+    state_dir: str = "/var/lib/p2pd"
+    initial_root: str = "/etc/p2pd/root.json"
+    control_socket: str = "/run/p2pd/p2pd.sock"
+    installer_socket: str = "/run/p2pd-install/p2pd-install.sock"
+    torrent_port: int = 7681
+    mirror_port: int = 7682
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9464
+    web_mirror: str = ""  # https:// address of a static copy of the origin's payloads, asked instead of the coordinator
+    log_level: str = "info"
+    log_json: bool = True
+    swarm: SwarmConfig = SwarmConfig()
+
+    def __post_init__(self) -> None:
+        check_count("interfaces", self.interfaces, 32, least=1)
+        for field in ("state_dir", "initial_root", "control_socket", "installer_socket"):
+            if not Path(getattr(self, field)).is_absolute():
+                raise ValueError(f"{field} {getattr(self, field)!r} must be an absolute path")
+        for field in ("torrent_port", "mirror_port"):
+            check_range(field, getattr(self, field), 1, 65_535)
+        check_range("metrics_port", self.metrics_port, 0, 65_535)
+        if self.web_mirror and not self.web_mirror.startswith("https://"):
+            raise ValueError(f"web_mirror {self.web_mirror!r} must start with https://")
+
+
+def addresses(interfaces: tuple[str, ...], *, where: str) -> tuple[str, ...]:
+    """The numeric addresses of `interfaces`, which are names or addresses. Raises BadInput that names the remedy."""
+    present = psutil.net_if_addrs()
+    found: list[str] = []
+    for interface in interfaces:
+        if _is_address(interface):
+            found.append(interface)
+            continue
+        if interface not in present:
+            raise BadInput(where, f"no interface {interface!r} here", f"there are: {', '.join(sorted(present))}")
+        usable = [entry.address for entry in present[interface] if _is_usable(entry.address)]
+        if not usable:
+            raise BadInput(where, f"interface {interface!r} has no address yet", "bring it up first")
+        found += usable
+    return tuple(dict.fromkeys(found))
+
+
+def endpoints(hosts: tuple[str, ...], port: int) -> tuple[Endpoint, ...]:
+    """The same port on every host."""
+    return tuple(Endpoint(host=host, port=port) for host in hosts)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_usable(text: str) -> bool:
+    """Link-local addresses need a scope that mDNS answers do not carry, and hardware addresses are none."""
+    return _is_address(text) and not ipaddress.ip_address(text).is_link_local

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who of a site fetches from the origin. Every endpoint decides for itself, from what it sees, and they agree.
+
+The order is rendezvous hashing of the release's info-hash and the device, weighted by the schedule: any two endpoints
+with the same signed schedule rank alike, and a death moves only the dead one's share.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from signing.reasons import Reason
+from signing.schedule import Member
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Patience, in seconds."""
+
+    settle: float = 1.5  # for mDNS and handshakes before silence counts as absence: Passim states 2 s to find a peer
+    stall: float = 8.0  # without any new piece on the site before the next in rank steps in
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteView:
+    """One release's swarm as this endpoint sees it now. Moments are seconds on one monotonic clock."""
+
+    me: str
+    ranked: tuple[str, ...]  # every member that may fetch the release, best first, `me` among them
+    connected: frozenset[str]  # in a mutual TLS session with us
+    expected: frozenset[str]  # announced lately, not connected yet
+    watching_since: float
+    last_progress: float  # when a piece last became available, here or at a peer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Go to the origin; `ambassadors` share the pieces, `me` among them. `reason` is set when it is a takeover."""
+
+    ambassadors: tuple[str, ...]
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Leave the origin alone for `reason`; ask again at `until`, or when the view changes."""
+
+    until: float
+    reason: Reason
+
+
+def rank(info_hash: str, members: Iterable[Member]) -> tuple[str, ...]:
+    """Devices by weighted rendezvous hash, best first (-w / ln h: Schindelhauer & Schomaker 2005)."""
+
+    def score(member: Member) -> tuple[float, str]:
+        digest = hashlib.sha256(f"{info_hash}\0{member.device}".encode()).digest()
+        unit = (int.from_bytes(digest[:8]) + 1) / (2**64 + 1)  # strictly inside (0, 1), so that ln is finite
+        return -member.weight / math.log(unit), member.device
+
+    return tuple(member.device for member in sorted(members, key=score, reverse=True))
+
+
+def decide_role(view: SiteView, *, now: float, timing: Timing, ambassador_count: int = 1) -> Fetch | Wait:
+    """Whether this endpoint goes to the origin now.
+
+    The first `ambassador_count` live devices in rank do. Whoever is not among them steps in when nothing has moved for
+    `timing.stall` times its distance from them, so that a silent ambassador costs seconds, not the patch.
+    """
+    settled = view.watching_since + timing.settle
+    unseen = [device for device in view.ranked if device != view.me and device not in view.connected]
+    if now < settled and unseen:
+        return Wait(until=settled, reason=Reason.DISCOVERY_SETTLING)
+    live = [d for d in view.ranked if d == view.me or d in view.connected or d in view.expected]
+    ambassadors = tuple(live[:ambassador_count])
+    if view.me in ambassadors:
+        return Fetch(ambassadors=ambassadors)
+    distance = live.index(view.me) - ambassador_count + 1
+    my_turn = max(view.last_progress, view.watching_since) + timing.stall * distance
+    if now >= my_turn:
+        return Fetch(ambassadors=(view.me,), reason=Reason.TOOK_OVER_STALLED)
+    return Wait(until=my_turn, reason=Reason.WAITING_FOR_AMBASSADOR)
+
+
+def peers_are_trusted(*, last_gain: float, now: float, timing: Timing) -> bool:
+    """Whether a piece that peers claim to have is still left to them.
+
+    A peer that offers everything and sends nothing (slow retrieval) costs two stalls, then the origin is asked.
+    """
+    return now - last_gain < 2 * timing.stall

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTTP/1.1 connection that no peer can hold: Hypercorn's protocol between guards of ours.
+
+What Hypercorn 0.18 leaves open, and what closes it:
+- sends are shielded without a deadline, so a peer that stops reading holds its task for ever: `GuardedStream`;
+- a request body may trickle for ever, and one that nobody reads jams the connection: `http_bounds.bounded`;
+- HTTP/2, by `Upgrade` or by preface, escapes the idle timeout: refused in `Connection.protocol_send`;
+- whatever a peer provokes inside the protocol would leave the task and end the daemon: `Connection.serve`.
+"""
+
+import ssl
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Event
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState, LifespanState
+
+from p2pd.host.http_bounds import REFUSALS, HttpLimits, bounded
+from p2pd.host.telemetry import AsgiApp, log
+
+_log = log(__name__)
+
+_SLICE_BYTES = 65_536
+
+
+class GuardedStream(trio.abc.HalfCloseableStream):
+    """A TCP stream whose sends must make progress, and that can be cut from outside whatever it is doing."""
+
+    def __init__(self, stream: trio.SocketStream, stalled_seconds: float) -> None:
+        self.socket = stream.socket
+        self._stream = stream
+        self._stalled_seconds = stalled_seconds
+        self._sending = trio.Lock()  # Hypercorn ends the stream in one task while an answer leaves in another
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`; raise BrokenResourceError when nothing more leaves in time."""
+        async with self._sending:
+            await self._send_slices(memoryview(data))
+
+    async def _send_slices(self, data: memoryview) -> None:
+        with data as view:
+            for start in range(0, len(view), _SLICE_BYTES):
+                try:
+                    with trio.fail_after(self._stalled_seconds):
+                        await self._stream.send_all(view[start : start + _SLICE_BYTES])
+                except trio.TooSlowError:
+                    REFUSALS.labels(cause="stalled").inc()
+                    self.cut()
+                    raise trio.BrokenResourceError("the peer stopped reading") from None
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As the stream beneath."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """As the stream beneath."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        """As the stream beneath, once what is being sent has left."""
+        async with self._sending:
+            await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """As the stream beneath."""
+        await self._stream.aclose()
+
+    def cut(self) -> None:
+        """Close the socket now: whoever waits on it, shielded or not, gets ClosedResourceError."""
+        self.socket.close()
+
+
+class _HttpTwoRefused(Exception):
+    """The peer insists on HTTP/2."""
+
+
+class Connection(TCPServer):
+    """One accepted connection, from its handshake to its end."""
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        stream: trio.SocketStream,
+        *,
+        tls: ssl.SSLContext | None,
+        limits: HttpLimits,
+        config: Config,
+        context: WorkerContext,
+    ) -> None:
+        self._guarded = GuardedStream(stream, limits.stalled_seconds)
+        self._limits = limits
+        self._scope = trio.CancelScope()
+        self._tls_stream = (
+            None if tls is None else trio.SSLStream(self._guarded, tls, server_side=True, https_compatible=True)
+        )
+        super().__init__(
+            ASGIWrapper(cast("Any", bounded(app, limits, self.hang_up))),  # Hypercorn's own types of messages differ
+            config,
+            context,
+            ConnectionState(LifespanState({})),
+            cast("Any", self._tls_stream or self._guarded),  # annotated as TLS over TCP, used as either
+        )
+
+    async def serve(self) -> None:
+        """Serve requests until either side is done; whatever a peer provokes ends here."""
+        with self._scope:
+            try:
+                if self._tls_stream is None or await self._shake_hands(self._tls_stream):
+                    await self.run()
+            except* _HttpTwoRefused:
+                REFUSALS.labels(cause="http2").inc()
+            except* Exception as group:
+                REFUSALS.labels(cause="protocol").inc()
+                _log.warning("connection failed", problem=repr(group.exceptions[0]))
+                _log.debug("connection failed here", exc_info=True)
+
+    def hang_up(self) -> None:
+        """End the connection now."""
+        self._scope.cancel()
+        self._guarded.cut()  # a send that Hypercorn shields does not hear the scope
+
+    async def protocol_send(self, event: Event) -> None:
+        """As Hypercorn's, over HTTP/1.1 only."""
+        if not isinstance(self.protocol.protocol, H11Protocol):
+            raise _HttpTwoRefused
+        await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        """As Hypercorn's, but the idle timer ends with the peer; else the socket stays until the timer runs out."""
+        await super()._read_data()
+        await self.idle_task.stop()
+
+    async def _shake_hands(self, stream: trio.SSLStream[GuardedStream]) -> bool:
+        try:
+            with trio.fail_after(self._limits.handshake_seconds):
+                await stream.do_handshake()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as problem:
+            REFUSALS.labels(cause="handshake").inc()
+            _log.debug("TLS handshake failed", problem=str(problem.__cause__ or problem))
+            return False
+        return True

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sees one release through its states on this endpoint. Every new state is durable before it is acted upon."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import trio
+
+from p2pd.decisions.eligibility import Refusal
+from p2pd.decisions.install_machine import Event, quarantines, step
+from p2pd.host.latest import Latest, first_of
+from p2pd.host.telemetry import log
+from p2pd.host.wall_clock import WallClock
+from p2pd.ports import InstalledProduct, Installer, InstallerFailure
+from p2pd.ports_control import HealthProbe, Journal, PayloadStore, ProductRecord, Trust
+from p2pd.services.carrying import Carriages
+from p2pd.services.fetching import Received, Release
+from p2pd.services.metrics import AgentMetrics
+from p2pd.services.patience import patiently
+from p2pd.services.probation import Proof, prove
+from p2pd.services.reporting import Reporter
+from p2pd.services.site import Board, Identity, Why
+from signing.errors import ContentMismatch
+from signing.reasons import Reason
+from signing.report import InstallState
+from signing.trust import reopen_committed
+from signing.verified import VerifiedManifest
+
+MAX_QUARANTINED = 1_000  # per product; the oldest are forgotten, their counters have long been passed
+
+_log = log("attempt")
+
+StillWanted = Callable[[], Refusal | None]
+"""Asks again whether the release may be installed; None: yes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseTools:
+    """Everything outside that an attempt touches."""
+
+    carriages: Carriages
+    installer: Installer
+    journal: Journal
+    store: PayloadStore
+    trust: Trust
+    reporter: Reporter
+    probe: HealthProbe
+    clock: WallClock
+    board: Board
+    identity: Identity
+    metrics: AgentMetrics
+
+
+class AttemptRun:
+    """One attempt, from wherever its record says that it stands to a final state."""
+
+    def __init__(
+        self,
+        record: ProductRecord,
+        tools: ReleaseTools,
+        *,
+        still_wanted: StillWanted,
+    ) -> None:
+        if record.attempt is None:
+            raise ValueError("a record without an attempt has nothing to run")
+        self.record = record
+        self.attempt = record.attempt
+        self._tools = tools
+        self._still_wanted = still_wanted
+        self._manifest = reopen_committed(self.attempt.manifest, sha256=self.attempt.manifest_sha256)
+
+    async def run(self) -> None:
+        """Go on until the state is final. Raises nothing that the world can cause but ServiceFailure."""
+        await self._announce()
+        while not self.attempt.state.is_final:
+            await self._act()
+
+    async def recall(self) -> None:
+        """Undo a committed release that was withdrawn afterwards."""
+        await self._advance(Event.RECALLED, Refusal(reason=Reason.RECALLED))
+        await self.run()
+
+    async def _act(self) -> None:
+        state = self.attempt.state
+        if state is InstallState.FETCHING:
+            await self._fetch()
+        elif state is InstallState.STAGED:
+            await self._verify()
+        elif state is InstallState.VERIFIED:
+            await self._reserve()
+        elif state is InstallState.RESERVED:
+            await self._begin_install()
+        elif state is InstallState.INSTALLING:
+            await self._install()
+        elif state is InstallState.PROBATION:
+            await self._prove()
+        else:
+            await self._roll_back()
+
+    async def _fetch(self) -> None:
+        carriage = self._tools.carriages.carry(self._wanted_release())
+        trusted = self._tools.board.trusted.watch()
+        while not carriage.finished.is_set():
+            await first_of(carriage.finished.wait, trusted.changed)
+            refusal = self._still_wanted()
+            if refusal is not None:
+                await self._advance(Event.GAVE_UP, refusal)
+                return
+        if carriage.refusal is not None:
+            await self._advance(Event.GAVE_UP, carriage.refusal)
+        else:
+            await self._advance(Event.BYTES_ON_DISK)
+
+    async def _verify(self) -> None:
+        digest = self._wanted_release().transport.content.sha256
+        try:
+            await self._tools.store.verify(self._manifest, digest, self._tools.identity.segment)
+        except ContentMismatch as problem:
+            self._tools.carriages.drop(digest)
+            await self._tools.store.discard(digest)
+            await self._advance(Event.GAVE_UP, Refusal(reason=Reason.PAYLOAD_MISMATCH, detail=str(problem)))
+            return
+        await self._advance(Event.DIGEST_MATCHED)
+
+    async def _reserve(self) -> None:
+        """The fallback must be on disk before anything is touched; p2pd-install checks its bytes again itself."""
+        product = await self._product()
+        active = product.active if product is not None else None
+        if active is not None and active.release_counter < self._manifest.manifest.oldest_fallback:
+            await self._advance(Event.GAVE_UP, Refusal(reason=Reason.FALLBACK_FORBIDDEN, detail=active.version))
+            return
+        previous = active.version if active is not None else None
+        await self._advance(Event.FALLBACK_HELD, previous_version=previous)
+
+    async def _begin_install(self) -> None:
+        refusal = self._still_wanted()
+        if refusal is not None:
+            await self._advance(Event.GAVE_UP, refusal)
+        else:
+            await self._advance(Event.INSTALL_BEGUN)
+
+    async def _install(self) -> None:
+        manifest, tools = self._manifest.manifest, self._tools
+        transport = self._wanted_release().transport.content.sha256
+        install = partial(
+            tools.installer.install,
+            product=manifest.product,
+            version=manifest.version,
+            mirror=tools.trust.mirror,
+            transport=tools.store.directory(transport) / tools.identity.segment,
+        )
+        began = trio.current_time()
+        try:
+            await patiently(install)
+        except InstallerFailure as problem:
+            await self._advance(Event.GAVE_UP, Refusal(reason=problem.reason, detail=str(problem)))
+            return
+        tools.metrics.install_seconds.observe(trio.current_time() - began)
+        await self._advance(Event.INSTALLED)
+
+    async def _prove(self) -> None:
+        product = await self._product()
+        if product is None or product.slot is None:
+            await self._advance(Event.PROVED_UNHEALTHY, Refusal(reason=Reason.INSTALL_FAILED, detail="no active slot"))
+            return
+        slot, proof = product.slot, Latest[Proof | None](None)
+
+        async def watch_health() -> None:
+            proof.set(await prove(self._manifest.manifest.health, self._tools.probe, slot=slot))
+
+        await first_of(watch_health, self._recalled)
+        if proof.value is None:
+            await self._advance(Event.RECALLED, Refusal(reason=Reason.RECALLED))
+        elif proof.value.healthy:
+            await self._commit()
+        else:
+            refusal = Refusal(reason=Reason.HEALTH_CHECK_FAILED, detail=proof.value.detail)
+            await self._advance(Event.PROVED_UNHEALTHY, refusal)
+
+    async def _commit(self) -> None:
+        """The installer commits first: a crash in between only repeats probation."""
+        attempt = self.attempt
+        commit = partial(self._tools.installer.commit, product=attempt.product, manifest_sha256=attempt.manifest_sha256)
+        try:
+            await patiently(commit)
+        except InstallerFailure as problem:
+            await self._advance(Event.PROVED_UNHEALTHY, Refusal(reason=problem.reason, detail=str(problem)))
+            return
+        await self._advance(Event.PROVED_HEALTHY)
+
+    async def _roll_back(self) -> None:
+        attempt = self.attempt
+        why = Refusal(reason=attempt.reason or Reason.HEALTH_CHECK_FAILED, detail=attempt.detail)
+        roll_back = partial(
+            self._tools.installer.rollback, product=attempt.product, manifest_sha256=attempt.manifest_sha256
+        )
+        try:
+            await patiently(roll_back)
+        except InstallerFailure as problem:
+            await self._advance(Event.RESTORE_FAILED, Refusal(reason=Reason.ROLLBACK_FAILED, detail=str(problem)))
+            return
+        await self._advance(Event.RESTORED, why)
+
+    async def _recalled(self) -> None:
+        trusted = self._tools.board.trusted.watch()
+        while True:
+            known = self._tools.board.trusted.value
+            if known is not None and known.recalls.withdraws(self.attempt.manifest_sha256):
+                return
+            await trusted.changed()
+
+    async def _product(self) -> InstalledProduct | None:
+        return (await patiently(self._tools.installer.status)).get(self.attempt.product)
+
+    def _wanted_release(self) -> Release:
+        release = release_for(self._manifest, self._tools.identity.segment)
+        if release is None:
+            raise ValueError("the manifest has no torrent for this segment, eligibility should have said so")
+        return release
+
+    async def _advance(
+        self, event: Event, refusal: Refusal | None = None, *, previous_version: str | None = None
+    ) -> None:
+        state = step(self.attempt.state, event)
+        received = self._received()
+        self.attempt = replace(
+            self.attempt,
+            bytes_lan=received.lan,
+            bytes_origin=received.origin,
+            bytes_web=received.web,
+            state=state,
+            reason=refusal.reason if refusal else None,
+            detail=refusal.detail if refusal else "",
+            previous_version=previous_version or self.attempt.previous_version,
+            seconds=max(0.0, float(self._tools.clock.unix() - self.attempt.began)),
+        )
+        quarantined = self.record.quarantined
+        if quarantines(state, self.attempt.reason):
+            quarantined = (*quarantined, self.attempt.manifest_sha256)[-MAX_QUARANTINED:]
+        self.record = ProductRecord(attempt=self.attempt, quarantined=quarantined)
+        await self._tools.journal.save(self.attempt.product, self.record)
+        await self._announce()
+
+    async def _announce(self) -> None:
+        """Report, count and show the state that is now durable."""
+        attempt, tools = self.attempt, self._tools
+        await tools.reporter.report(attempt)
+        tools.metrics.release_state(attempt.product, attempt.state)
+        refusal = Refusal(reason=attempt.reason, detail=attempt.detail) if attempt.reason else None
+        if refusal is not None:
+            tools.metrics.refused(refusal.reason.value)
+        why = Why(product=attempt.product, version=attempt.version, state=attempt.state.value, refusal=refusal)
+        tools.board.why.set({**tools.board.why.value, attempt.manifest_sha256: why})
+        _log.info(
+            "release state",
+            product=attempt.product,
+            version=attempt.version,
+            state=attempt.state.value,
+            reason=attempt.reason,
+            detail=attempt.detail,
+        )
+
+    def _received(self) -> Received:
+        release = release_for(self._manifest, self._tools.identity.segment)
+        carriage = self._tools.carriages.find(release.transport.content.sha256) if release else None
+        if carriage is not None:
+            return carriage.received
+        return Received(lan=self.attempt.bytes_lan, origin=self.attempt.bytes_origin, web=self.attempt.bytes_web)
+
+
+def release_for(manifest: VerifiedManifest, segment: str) -> Release | None:
+    """The release as an endpoint of `segment` may carry it, or None."""
+    found = manifest.manifest.torrent_for(segment)
+    if found is None:
+        return None
+    transport, torrent = found
+    return Release(manifest=manifest, transport=transport, torrent=torrent)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns anonymous sightings into peers of this site, and announces this endpoint in the same disguise."""
+
+import hashlib
+import math
+
+import trio
+
+from p2pd.decisions.discovery_tags import EPOCH_SECONDS, TagBook, epoch_of, tags_to_announce
+from p2pd.host.latest import Latest, first_of
+from p2pd.host.wall_clock import WallClock
+from p2pd.ports import Announcement, Departure, Endpoint, Lan, Sighting
+from p2pd.ports_control import Trusted
+from p2pd.services.metrics import AgentMetrics
+from p2pd.services.site import Board, Identity, Peer
+
+MAX_SIGHTINGS = 5_000  # a hostile LAN can invent announcements; beyond this the oldest is forgotten
+
+
+class Discovery:
+    """Keeps `board.peers` true and this endpoint announced."""
+
+    def __init__(
+        self,
+        lan: Lan,
+        board: Board,
+        identity: Identity,
+        clock: WallClock,
+        metrics: AgentMetrics,
+        *,
+        torrent_port: int,
+        mirror_port: int,
+    ) -> None:
+        self._lan = lan
+        self._board = board
+        self._identity = identity
+        self._clock = clock
+        self._metrics = metrics
+        self._torrent_port = torrent_port
+        self._mirror_port = mirror_port
+        self._sightings: dict[str, tuple[Sighting, float]] = {}
+        self._heard = Latest(0)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and announce, for ever. Nothing is announced before there is something verified to tell."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            nursery.start_soon(self._recognise)
+            nursery.start_soon(self._announce)
+            task_status.started()
+
+    async def _listen(self) -> None:
+        async for news in self._lan.sightings:
+            if isinstance(news, Departure):
+                self._sightings.pop(news.instance, None)
+            else:
+                self._sightings.pop(news.instance, None)
+                self._sightings[news.instance] = (news, trio.current_time())
+                if len(self._sightings) > MAX_SIGHTINGS:
+                    del self._sightings[next(iter(self._sightings))]
+            self._heard.set(self._heard.value + 1)
+
+    async def _recognise(self) -> None:
+        heard, trusted = self._heard.watch(), self._board.trusted.watch()
+        book, wrote_for = None, None
+        while True:
+            known = self._board.trusted.value
+            if known is not None:
+                written = (known, epoch_of(self._clock.unix()))
+                if book is None or written != wrote_for:
+                    book, wrote_for = self._write_book(known), written
+                self._board.peers.set(self._peers(book))
+                self._metrics.peers.set(len(self._board.peers.value))
+            await first_of(heard.changed, trusted.changed, seconds=self._seconds_to_next_epoch())
+
+    async def _announce(self) -> None:
+        trusted, carried = self._board.trusted.watch(), self._board.carried.watch()
+        announced_epoch: int | None = None
+        while True:
+            known = self._board.trusted.value
+            if known is not None:
+                epoch = epoch_of(self._clock.unix())
+                tags = tags_to_announce(
+                    _segment_digest(known),
+                    self._identity.device,
+                    epoch,
+                    timestamp_version=known.timestamp_version,
+                    info_hashes=sorted(self._board.carried.value),
+                )
+                announcement = Announcement(torrent_port=self._torrent_port, mirror_port=self._mirror_port, tags=tags)
+                await self._lan.announce(announcement, renew=announced_epoch not in (None, epoch))
+                announced_epoch = epoch
+            pause = self._seconds_to_next_epoch() if known is not None else math.inf
+            await first_of(trusted.changed, carried.changed, seconds=pause)
+
+    def _write_book(self, known: Trusted) -> TagBook:
+        members = known.schedule.members if known.schedule is not None else ()
+        torrents = (verified.manifest.torrent_for(self._identity.segment) for verified in known.manifests)
+        return TagBook.write(
+            _segment_digest(known),
+            members=(member.device for member in members if member.device != self._identity.device),
+            info_hashes=[torrent.info_hash for found in torrents if found is not None for torrent in found[1:]],
+            timestamp_version=known.timestamp_version,
+            now=self._clock.unix(),
+        )
+
+    def _peers(self, book: TagBook) -> dict[str, Peer]:
+        """The newest announcement of each recognised device."""
+        peers: dict[str, Peer] = {}
+        for sighting, seen_at in self._sightings.values():
+            recognised = book.recognise(sighting)
+            if recognised is None:
+                continue
+            mirror = Endpoint(host=sighting.endpoint.host, port=sighting.mirror_port) if sighting.mirror_port else None
+            peers[recognised.device] = Peer(
+                device=recognised.device,
+                endpoint=sighting.endpoint,
+                mirror=mirror,
+                info_hashes=recognised.info_hashes,
+                has_other_state=recognised.has_other_state,
+                tags=sighting.tags,
+                seen_at=seen_at,
+            )
+        return peers
+
+    def _seconds_to_next_epoch(self) -> float:
+        return EPOCH_SECONDS - self._clock.unix() % EPOCH_SECONDS + 1.0
+
+
+def _segment_digest(known: Trusted) -> bytes:
+    return hashlib.sha256(known.segment_ca_pem).digest()

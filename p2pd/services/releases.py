@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides, whenever anything is news, what to install, what to keep for others, and what to say about the rest."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import trio
+
+from p2pd.decisions.eligibility import Endpoint, Installed, Refusal, check_freshness, check_schedule
+from p2pd.decisions.selection import Candidate, Choice, choose
+from p2pd.host.latest import Latest, first_of
+from p2pd.host.telemetry import log
+from p2pd.ports import InstalledProduct
+from p2pd.ports_control import Attempt, ProductRecord, Trusted
+from p2pd.services.attempt import AttemptRun, ReleaseTools, release_for
+from p2pd.services.patience import patiently
+from p2pd.services.site import Why
+from signing.reasons import Reason
+from signing.report import InstallState
+from signing.schedule import Offer
+
+REST_SECONDS = 60.0  # before a release that failed for a passing reason is tried again
+RECHECK_SECONDS = 60.0  # expiries pass and transient failures end without anybody saying so
+
+_log = log("releases")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What this machine is, and which installers are present on it."""
+
+    system: str
+    machine: str
+    installers: frozenset[str]
+
+
+class Releases:
+    """The one service that starts attempts: at most one per product at a time."""
+
+    def __init__(self, tools: ReleaseTools, platform: Platform) -> None:
+        self._tools = tools
+        self._platform = platform
+        self._records: dict[str, ProductRecord] = {}
+        self._products: dict[str, InstalledProduct] = {}
+        self._running: dict[str, AttemptRun] = {}
+        self._resting: dict[str, tuple[float, Refusal]] = {}
+        self._settled = Latest(0)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Resume what a crash interrupted, then install whatever becomes due, for ever.
+
+        Ready once p2pd-install has said what is installed: nothing can be decided without that.
+        """
+        self._records = await self._tools.journal.load()
+        self._products = dict(await patiently(self._tools.installer.status))
+        trusted, settled = self._tools.board.trusted.watch(), self._settled.watch()
+        async with trio.open_nursery() as nursery:
+            self._resume(nursery)
+            task_status.started()
+            while True:
+                await self._consider(nursery)
+                await first_of(trusted.changed, settled.changed, seconds=RECHECK_SECONDS)
+
+    def installed(self) -> dict[str, InstalledProduct]:
+        """What is on this endpoint, as p2pd-install said last."""
+        return dict(self._products)
+
+    def records(self) -> dict[str, ProductRecord]:
+        """The newest attempt of each product, running ones included."""
+        return self._records | {product: run.record for product, run in self._running.items()}
+
+    def _resume(self, nursery: trio.Nursery) -> None:
+        """Attempts that had touched the installer go on; earlier ones are judged anew (their bytes are on disk)."""
+        touched = (InstallState.INSTALLING, InstallState.PROBATION, InstallState.ROLLING_BACK)
+        for product, record in self._records.items():
+            if record.attempt is not None and record.attempt.state in touched:
+                _log.info("resuming", product=product, state=record.attempt.state.value)
+                run = AttemptRun(record, self._tools, still_wanted=lambda: None)
+                self._running[product] = run
+                nursery.start_soon(self._see_through, run, run.run)
+
+    async def _consider(self, nursery: trio.Nursery) -> None:
+        trusted = self._tools.board.trusted.value
+        if trusted is None:
+            return
+        for role, expires in trusted.expiries.items():
+            self._tools.metrics.metadata_expiry(role, expires.timestamp())
+        self._undo_recalled(nursery, trusted)
+        says: dict[str, Why] = {}
+        for product, candidates in _by_product(trusted).items():
+            choice = self._choose(candidates, trusted)
+            running = self._running.get(product)
+            if choice.start is not None and running is None:
+                self._begin(nursery, trusted, choice.start)
+            for candidate in candidates:
+                says[candidate.offer.manifest_sha256] = self._why(candidate.offer, choice)
+        self._say(says)
+        await self._keep_for_others(trusted)
+
+    def _choose(self, candidates: list[Candidate], trusted: Trusted) -> Choice:
+        now = trio.current_time()
+        resting = {sha256: refusal for sha256, (until, refusal) in self._resting.items() if now < until}
+        return choose(
+            candidates,
+            endpoint=self._endpoint(),
+            policy=trusted.policy,
+            recalls=trusted.recalls,
+            general=self._general_refusal(trusted),
+            resting=resting,
+        )
+
+    def _general_refusal(self, trusted: Trusted) -> Refusal | None:
+        """What stands against installing anything new at all."""
+        now = self._tools.clock.now()
+        if trusted.schedule is None:
+            return Refusal(reason=Reason.SCHEDULE_MISSING, detail=f"site {self._tools.identity.site!r}")
+        return check_freshness(trusted.expiries, now=now) or check_schedule(
+            trusted.schedule, trusted.policy, now=int(now.timestamp())
+        )
+
+    def _begin(self, nursery: trio.Nursery, trusted: Trusted, sha256: str) -> None:
+        verified = trusted.manifest_of(sha256)
+        if verified is None:
+            return
+        manifest = verified.manifest
+        attempt = Attempt(
+            product=manifest.product,
+            version=manifest.version,
+            release_counter=manifest.release_counter,
+            manifest_sha256=sha256,
+            manifest=verified.data,
+            state=InstallState.FETCHING,
+            began=self._tools.clock.unix(),
+        )
+        known = self._records.get(manifest.product, ProductRecord())
+        record = ProductRecord(attempt=attempt, quarantined=known.quarantined)
+        run = AttemptRun(record, self._tools, still_wanted=partial(self._still_wanted, manifest.product, sha256))
+        self._running[manifest.product] = run
+        nursery.start_soon(self._see_through, run, run.run)
+
+    def _still_wanted(self, product: str, sha256: str) -> Refusal | None:
+        """Judge again with what is known now: a halt, a recall or a newer release ends an attempt that has not
+        touched anything yet.
+        """
+        trusted = self._tools.board.trusted.value
+        candidates = _by_product(trusted).get(product, []) if trusted is not None else []
+        if trusted is None or not candidates:
+            return Refusal(reason=Reason.SUPERSEDED, detail="it is not offered any more")
+        choice = self._choose(candidates, trusted)
+        if choice.start == sha256:
+            return None
+        return choice.refusals.get(sha256, Refusal(reason=Reason.SUPERSEDED))
+
+    def _undo_recalled(self, nursery: trio.Nursery, trusted: Trusted) -> None:
+        """A committed release that was withdrawn afterwards goes back, too."""
+        for product, record in self._records.items():
+            attempt = record.attempt
+            if attempt is None or attempt.state is not InstallState.COMMITTED or product in self._running:
+                continue
+            if trusted.recalls.withdraws(attempt.manifest_sha256):
+                run = AttemptRun(record, self._tools, still_wanted=lambda: None)
+                self._running[product] = run
+                nursery.start_soon(self._see_through, run, run.recall)
+
+    async def _see_through(self, run: AttemptRun, steps: Callable[[], Awaitable[None]]) -> None:
+        await steps()
+        attempt = run.attempt
+        self._products = dict(await patiently(self._tools.installer.status))
+        self._records[attempt.product] = run.record
+        del self._running[attempt.product]
+        if attempt.reason is not None and attempt.state is InstallState.FAILED:
+            refusal = Refusal(reason=attempt.reason, detail=attempt.detail)
+            self._resting[attempt.manifest_sha256] = (trio.current_time() + REST_SECONDS, refusal)
+        self._settled.set(self._settled.value + 1)
+
+    async def _keep_for_others(self, trusted: Trusted) -> None:
+        """Carry what is offered and installed here, so that others get it from the LAN; forget all other payloads."""
+        segment, wanted = self._tools.identity.segment, set()
+        active = {product.active.manifest_sha256 for product in self._products.values() if product.active}
+        running = {run.attempt.manifest_sha256 for run in self._running.values()}
+        for verified in trusted.manifests:
+            release = release_for(verified, segment)
+            if release is None or verified.sha256 not in active | running:
+                continue
+            digest = release.transport.content.sha256
+            wanted.add(digest)
+            if verified.sha256 in active and await self._tools.store.has(digest, segment):
+                self._tools.carriages.carry(release)
+        for digest in self._tools.carriages.digests - wanted:
+            self._tools.carriages.drop(digest)
+        await self._tools.store.retain(frozenset(wanted | self._tools.carriages.digests))
+
+    def _endpoint(self) -> Endpoint:
+        identity = self._tools.identity
+        return Endpoint(
+            device=identity.device,
+            segment=identity.segment,
+            system=self._platform.system,
+            machine=self._platform.machine,
+            installers=self._platform.installers,
+            installed={
+                product: Installed(
+                    version=entry.active.version,
+                    release_counter=entry.active.release_counter,
+                    manifest_sha256=entry.active.manifest_sha256,
+                )
+                for product, entry in self._products.items()
+                if entry.active is not None
+            },
+            quarantined=frozenset(sha256 for record in self._records.values() for sha256 in record.quarantined),
+        )
+
+    def _why(self, offer: Offer, choice: Choice) -> Why:
+        sha256 = offer.manifest_sha256
+        running = self._running.get(offer.product)
+        if running is not None and running.attempt.manifest_sha256 == sha256:
+            return _why_of(running.attempt)
+        refusal = choice.refusals.get(sha256)
+        attempt = self._records.get(offer.product, ProductRecord()).attempt
+        if attempt is not None and attempt.manifest_sha256 == sha256:
+            return replace(_why_of(attempt), refusal=_why_of(attempt).refusal or refusal)
+        state = "installed" if refusal and refusal.reason is Reason.ALREADY_INSTALLED else "not started"
+        return Why(product=offer.product, version=offer.version, state=state, refusal=refusal)
+
+    def _say(self, says: dict[str, Why]) -> None:
+        before = self._tools.board.why.value
+        for sha256, why in says.items():
+            if why.refusal is not None and why != before.get(sha256):
+                self._tools.metrics.refused(why.refusal.reason.value)
+        self._tools.board.why.set(says)
+
+
+def _by_product(trusted: Trusted) -> dict[str, list[Candidate]]:
+    """Offers whose manifests were verified, by product."""
+    products: dict[str, list[Candidate]] = defaultdict(list)
+    for offer in trusted.schedule.offers if trusted.schedule is not None else ():
+        verified = trusted.manifest_of(offer.manifest_sha256)
+        if verified is not None:
+            products[offer.product].append(Candidate(offer=offer, manifest=verified.manifest))
+    return products
+
+
+def _why_of(attempt: Attempt) -> Why:
+    refusal = Refusal(reason=attempt.reason, detail=attempt.detail) if attempt.reason is not None else None
+    return Why(product=attempt.product, version=attempt.version, state=attempt.state.value, refusal=refusal)

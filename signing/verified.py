@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What verification has accepted, as types that nothing but verification can make.
+
+Install and rollback take a VerifiedManifest or a VerifiedPayload and nothing else. Their constructors ask for a seal
+that never leaves this module, so a value of these types *is* the proof that the checks were made.
+"""
+
+import hashlib
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
+
+from signing.codec import decode
+from signing.errors import BadInput, ContentMismatch
+from signing.manifest import Manifest, Transport
+
+HASH_BUFFER_BYTES = 2**20
+_SEAL = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedManifest:
+    """A manifest whose bytes have a vouched-for SHA-256: signed through TUF, or recorded when it was."""
+
+    manifest: Manifest
+    sha256: str
+    data: bytes = field(repr=False)
+    seal: InitVar[object] = None
+
+    def __post_init__(self, seal: object) -> None:
+        _check_seal(seal, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedPayload:
+    """The file at `path` held exactly the bytes of `transport`, one of the manifest's, when it was read and hashed.
+
+    Whoever reads it again must own the directory, so that nobody can exchange the file in between.
+    """
+
+    manifest: VerifiedManifest
+    transport: Transport
+    path: Path
+    seal: InitVar[object] = None
+
+    def __post_init__(self, seal: object) -> None:
+        _check_seal(seal, self)
+
+
+def open_manifest(data: bytes, *, sha256: str, where: str) -> VerifiedManifest:
+    """Read a manifest whose digest somebody trustworthy vouches for; `where` names its source in errors.
+
+    Raises ContentMismatch or BadInput.
+    """
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
+        raise ContentMismatch(where, expected=f"SHA-256 {sha256}", actual=f"SHA-256 {actual}")
+    manifest = decode(Manifest, data, where=where)
+    return VerifiedManifest(manifest=manifest, sha256=sha256, data=data, seal=_SEAL)
+
+
+def reopen_committed(data: bytes, *, sha256: str) -> VerifiedManifest:
+    """For rollback: a manifest whose digest the caller's own durable record holds since it was verified.
+
+    Signatures and expiry were checked then and are not asked for again: expiry never blocks a rollback.
+    """
+    return open_manifest(data, sha256=sha256, where=f"committed manifest {sha256[:12]}")
+
+
+def verify_payload(manifest: VerifiedManifest, path: Path) -> VerifiedPayload:
+    """Hash the transport file at `path` and find the transport that it is.
+
+    Raises ContentMismatch when it is none of the manifest's transports, and BadInput when it cannot be read.
+    """
+    transports = manifest.manifest.transports
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size not in {transport.content.size for transport in transports}:
+                sizes = " or ".join(str(transport.content.size) for transport in transports)
+                raise ContentMismatch(str(path), expected=f"{sizes} bytes", actual=f"{size} bytes")
+            file.seek(0)
+            digest = hashlib.sha256()
+            while chunk := file.read(HASH_BUFFER_BYTES):
+                digest.update(chunk)
+    except OSError as problem:
+        raise BadInput(str(path), problem.strerror or str(problem)) from problem
+    actual = digest.hexdigest()
+    for transport in transports:
+        if (transport.content.sha256, transport.content.size) == (actual, size):
+            return VerifiedPayload(manifest=manifest, transport=transport, path=path, seal=_SEAL)
+    expected = " or ".join(f"SHA-256 {transport.content.sha256}" for transport in transports)
+    raise ContentMismatch(str(path), expected=expected, actual=f"SHA-256 {actual}")
+
+
+def _check_seal(seal: object, value: object) -> None:
+    if seal is not _SEAL:
+        raise TypeError(f"{type(value).__name__} is made by verification only: see signing.trust")
