@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who fetches from the origin: every endpoint decides alone, and nobody is left without bytes."""
+
+import math
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pd.decisions.ambassadors import Fetch, SiteView, Timing, Wait, decide_role, peers_are_trusted, rank
+from signing.reasons import Reason
+from signing.schedule import Member
+
+DEVICES = st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), min_size=1, max_size=12, unique=True)
+INFO_HASHES = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+TIMING = Timing(settle=2.0, stall=8.0)
+
+
+def view(
+    me: str,
+    ranked: tuple[str, ...],
+    *,
+    connected: frozenset[str] = frozenset(),
+    expected: frozenset[str] = frozenset(),
+    last_progress: float = 0.0,
+) -> SiteView:
+    return SiteView(
+        me=me, ranked=ranked, connected=connected, expected=expected, watching_since=0.0, last_progress=last_progress
+    )
+
+
+@given(INFO_HASHES, DEVICES, st.randoms())
+def test_the_order_does_not_depend_on_how_members_are_listed(
+    info_hash: str, devices: list[str], random: object
+) -> None:
+    members = [Member(device=device) for device in devices]
+    shuffled = sorted(members, key=lambda member: hash((member.device, id(random))))
+    assert rank(info_hash, members) == rank(info_hash, shuffled)
+
+
+@given(INFO_HASHES, DEVICES, st.data())
+def test_a_death_moves_nobody_else(info_hash: str, devices: list[str], data: st.DataObject) -> None:
+    dead = data.draw(st.sampled_from(devices))
+    before = rank(info_hash, [Member(device=device) for device in devices])
+    after = rank(info_hash, [Member(device=device) for device in devices if device != dead])
+    assert after == tuple(device for device in before if device != dead)
+
+
+def test_a_member_of_three_times_the_weight_comes_first_three_times_as_often() -> None:
+    members = [Member(device="heavy", weight=3.0), Member(device="light", weight=1.0)]
+    first = Counter(rank(f"{n:064x}", members)[0] for n in range(4_000))
+    assert math.isclose(first["heavy"] / 4_000, 0.75, abs_tol=0.03)
+
+
+def test_the_first_in_rank_fetches_at_once_when_it_sees_all_others() -> None:
+    assert decide_role(view("a", ("a", "b"), connected=frozenset("b")), now=0.0, timing=TIMING) == Fetch(
+        ambassadors=("a",)
+    )
+
+
+def test_before_discovery_settles_nobody_concludes_that_it_is_alone() -> None:
+    assert decide_role(view("b", ("a", "b")), now=1.9, timing=TIMING) == Wait(
+        until=2.0, reason=Reason.DISCOVERY_SETTLING
+    )
+    assert decide_role(view("b", ("a", "b")), now=2.0, timing=TIMING) == Fetch(ambassadors=("b",))
+
+
+def test_the_second_waits_for_a_live_first_and_steps_in_when_nothing_moves() -> None:
+    second = view("b", ("a", "b"), connected=frozenset("a"), last_progress=10.0)
+    assert decide_role(second, now=17.9, timing=TIMING) == Wait(until=18.0, reason=Reason.WAITING_FOR_AMBASSADOR)
+    assert decide_role(second, now=18.0, timing=TIMING) == Fetch(ambassadors=("b",), reason=Reason.TOOK_OVER_STALLED)
+
+
+def test_those_further_back_wait_longer_so_that_one_at_a_time_steps_in() -> None:
+    everyone = frozenset("abcd")
+    turns = []
+    for device in "bcd":
+        role = decide_role(
+            view(device, tuple("abcd"), connected=everyone - {device}, last_progress=10.0), now=10.0, timing=TIMING
+        )
+        assert isinstance(role, Wait)
+        turns.append(role.until)
+    assert turns == [18.0, 26.0, 34.0]
+
+
+@given(DEVICES, st.data(), st.floats(min_value=2.0, max_value=1e6), st.integers(min_value=1, max_value=4))
+def test_while_anyone_lives_someone_fetches_sooner_or_later(
+    devices: list[str], data: st.DataObject, last_progress: float, ambassador_count: int
+) -> None:
+    """Live devices that all see each other: the first ones fetch at once, and after a long silence everyone may."""
+    ranked = tuple(devices)
+    alive = data.draw(st.lists(st.sampled_from(devices), min_size=1, unique=True))
+    fetchers = []
+    for me in alive:
+        seen = view(me, ranked, connected=frozenset(alive) - {me}, last_progress=last_progress)
+        role = decide_role(seen, now=last_progress, timing=TIMING, ambassador_count=ambassador_count)
+        if isinstance(role, Fetch):
+            fetchers.append(me)
+            assert set(role.ambassadors) <= set(alive)
+        late = last_progress + TIMING.stall * len(devices) + 1
+        assert isinstance(decide_role(seen, now=late, timing=TIMING, ambassador_count=ambassador_count), Fetch)
+    in_rank = [device for device in ranked if device in alive]
+    assert sorted(fetchers) == sorted(in_rank[:ambassador_count])
+
+
+@given(st.floats(min_value=0, max_value=1e6), st.floats(min_value=0, max_value=1e3))
+def test_a_peer_that_offers_and_does_not_send_is_trusted_for_two_stalls(last_gain: float, waited: float) -> None:
+    now = last_gain + waited
+    assert peers_are_trusted(last_gain=last_gain, now=now, timing=TIMING) is (now - last_gain < 16.0)
