@@ -120,10 +120,13 @@ def _without_kind(annotation: Any, raw: object) -> object:
 
 
 def _member(enum: type[StrEnum], raw: object, where: str) -> StrEnum:
+    valid = [member.value for member in enum]
+    if not isinstance(raw, str):
+        raise BadInput(where, f"expected text, found {_kind_of(raw)}", f"valid are: {', '.join(sorted(valid))}")
     try:
-        return enum(str(raw))
+        return enum(raw)
     except ValueError:
-        raise BadInput(where, f"unknown value {shown(raw)}", _nearest(str(raw), [m.value for m in enum])) from None
+        raise BadInput(where, f"unknown value {shown(raw)}", _nearest(raw, valid)) from None
 
 
 def _nearest(word: str, valid: typing.Iterable[str]) -> str:

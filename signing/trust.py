@@ -7,6 +7,7 @@ durability, and errors by whose fault they are.
 
 - Reads answer from the last refresh that succeeded in this object's life; before one they raise SourceUnavailable.
   A refresh that fails changes nothing of what reads answer, so an unreachable or hostile source takes nothing away.
+  Delegated roles are loaded by the first read that needs them and fail alone: broken `patches` block no recall.
   To start without a network, refresh over a `DirectoryFetcher` of the own mirror.
 - Expiry is judged at the instant of the refresh. `check_fresh` judges it now; ask it before anything new is installed.
 - Several clients may share a metadata directory, one after another (the origin, then a peer): what one has seen

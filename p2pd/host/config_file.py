@@ -31,6 +31,6 @@ def load_config(cls: type[T], path: Path) -> T:
         table = tomllib.loads(data.decode())
     except UnicodeDecodeError as problem:
         raise BadInput(where, f"is not UTF-8 at byte {problem.start}", "save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # a number of 5,000 digits is a plain ValueError
         raise BadInput(where, f"is not valid TOML: {problem}") from None
     return build(cls, table, where=where)

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ async def request(
     try:
         with trio.fail_after(timeout_seconds):
             async with await trio.open_unix_socket(path) as stream:
-                await stream.send_all(question)
+                with suppress(trio.BrokenResourceError):  # it may refuse before it listens: its answer says why
+                    await stream.send_all(question)
                 line = await _Lines(stream).next()
     except trio.TooSlowError:
         raise ControlUnreachable(path, f"no answer within {timeout_seconds:g} s") from None

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One torrent in libtorrent: what its alerts say, told as progress."""
+
+import errno
+from collections.abc import Collection
+
+import libtorrent as lt
+import trio
+
+from p2pd.adapters.torrent_peers import look_at_peers, nobody
+from p2pd.adapters.torrent_settings import DH_PARAMETERS
+from p2pd.host.torrent_file import TorrentFacts
+from p2pd.ports import Endpoint, PayloadStoreFull, TransferFailed, TransferProgress
+
+SAMPLE_SECONDS = 0.2  # how old the picture of the peers may be: their news of pieces raise no alert
+SAMPLE_SECONDS_COMPLETE = 1.0
+SAMPLE_LOAD = 20  # looking at the peers may take one part in so many of the time
+PIECE_ATTEMPTS = 8  # blocks of peers may spoil a piece that is handed over, until those peers are banned
+CLOSE_SECONDS = 10.0  # to write what is in memory; what takes longer is fetched again, as after a crash
+
+_UNSETTLED = (lt.torrent_status.checking_files, lt.torrent_status.checking_resume_data)
+_COUNTERS = lt.torrent_handle.query_accurate_download_counters
+_EVERYTHING = _COUNTERS | lt.torrent_handle.query_pieces
+
+
+class TorrentTransfer:
+    """Implements `p2pd.ports.Transfer`. `have` only grows: pieces are checked once, and written by libtorrent alone."""
+
+    def __init__(self, handle: lt.torrent_handle, facts: TorrentFacts, own_endpoints: Collection[Endpoint]) -> None:
+        self._handle = handle
+        self._facts = facts
+        self._own_endpoints = own_endpoints
+        self._have = bytearray(facts.piece_count)
+        self._peers = nobody(facts.piece_count)
+        self._bytes_lan = 0
+        self._is_flushing = False
+        self._is_complete = False
+        self._is_leaving = False  # the handle may be gone at any moment now
+        self._failure: tuple[type[TransferFailed], str] | None = None
+        self._snapshot: TransferProgress | None = None
+        self._news = trio.Event()
+        self._checked = trio.Event()
+        self._paused = trio.Event()
+        self._removed = trio.Event()
+        self._peers_moved = trio.Event()
+        self._judged: dict[int, trio.Event] = {}  # pieces that are being handed over, until libtorrent has judged them
+
+    def progress(self) -> TransferProgress:
+        """What is there now, as of the last alert, and of the last look at the peers."""
+        if self._snapshot is None:
+            self._snapshot = TransferProgress(
+                piece_count=self._facts.piece_count,
+                piece_bytes=self._facts.piece_bytes,
+                total_bytes=self._facts.size,
+                have=tuple(map(bool, self._have)),
+                peers_have=self._peers.have,
+                peers=self._peers.ids,
+                bytes_lan=self._bytes_lan,
+                is_complete=self._is_complete,
+            )
+        return self._snapshot
+
+    async def changed(self) -> None:
+        """Return when there is progress since the last return; one task may wait here. Raises TransferFailed."""
+        await self._news.wait()
+        self._raise_failure()
+        self._news = trio.Event()
+
+    def connect(self, endpoint: Endpoint) -> None:
+        """Dial a peer, until it answers; doing so again changes nothing."""
+        if endpoint in self._own_endpoints:
+            return  # libtorrent would find out each time it has shaken hands with itself, and dial again
+        self._handle.connect_peer((endpoint.host, endpoint.port), 0, 0)
+
+    async def add_piece(self, index: int, data: bytes) -> bool:
+        """Hand over a whole piece from elsewhere; False if its hash is wrong. Raises TransferFailed, IndexError.
+
+        The hash is checked here first: libtorrent would blame peers for a wrong piece to which they gave blocks.
+        """
+        if not await trio.to_thread.run_sync(self._facts.piece_matches, index, data):
+            return False
+        for _ in range(PIECE_ATTEMPTS):
+            self._raise_failure()
+            if self._have[index]:
+                return True
+            judged = self._judged.setdefault(index, trio.Event())
+            self._handle.add_piece(index, data, lt.add_piece_flags_t.overwrite_existing)
+            await judged.wait()
+        raise TransferFailed(f"piece {index} was handed over {PIECE_ATTEMPTS} times, and peers spoilt it every time")
+
+    async def checked(self) -> None:
+        """Return once the pieces that lie on disk are known. Raises TransferFailed."""
+        self._ask(_EVERYTHING)
+        await self._checked.wait()
+        self._raise_failure()
+
+    async def watch_peers(self) -> None:
+        """Keep the picture of the peers fresh while there are any; runs until cancelled."""
+        while True:
+            await self._peers_moved.wait()
+            self._peers_moved = trio.Event()
+            began = trio.current_time()
+            peers = await trio.to_thread.run_sync(look_at_peers, self._handle, self._facts.piece_count)
+            took = trio.current_time() - began
+            if peers != self._peers:
+                self._peers = peers
+                self._tell()
+            if peers.connections:
+                self._peers_moved.set()
+            if not self._is_complete:
+                self._ask(_COUNTERS)
+            pause = SAMPLE_SECONDS_COMPLETE if self._is_complete else SAMPLE_SECONDS
+            await trio.sleep(max(pause, SAMPLE_LOAD * took))
+
+    def receive(self, alert: lt.torrent_alert) -> None:
+        """Take in one alert about this torrent."""
+        match alert:
+            case lt.piece_finished_alert():
+                self._have[alert.piece_index] = True
+                self._judge(alert.piece_index)
+                self._tell()
+            case lt.hash_failed_alert():
+                self._judge(alert.piece_index)
+            case lt.peer_connect_alert() | lt.peer_disconnected_alert():
+                self._peers_moved.set()
+            case lt.torrent_checked_alert() | lt.torrent_finished_alert():
+                self._ask(_EVERYTHING)
+            case lt.cache_flushed_alert():
+                self._is_complete = self._is_flushing and self._failure is None
+                self._tell()
+            case lt.file_error_alert():
+                self._fail(f"{alert.filename()}: {alert.error.message()}", alert.error.value())
+            case lt.torrent_error_alert():
+                self._fail(alert.error.message(), alert.error.value())
+            case lt.torrent_paused_alert():
+                self._paused.set()
+            case lt.torrent_removed_alert():
+                self._removed.set()
+
+    def receive_status(self, status: lt.torrent_status) -> None:
+        """Take in an answer to `post_status`."""
+        if self._is_leaving:
+            return
+        for index, has_piece in enumerate(status.pieces):  # empty unless it was asked for
+            if has_piece:
+                self._have[index] = True
+        self._bytes_lan = status.total_payload_download
+        self._tell()
+        if status.state in _UNSETTLED:
+            return
+        self._checked.set()
+        if status.is_seeding and not self._is_flushing:
+            # All pieces are there, and maybe in memory only: complete is what is in the file.
+            self._is_flushing = True
+            self._handle.flush_cache()
+
+    def look_again(self) -> None:
+        """Alerts were lost: ask for the whole state, and let waiting tasks look for themselves."""
+        if self._is_leaving:  # what was waited for may be among them
+            self._paused.set()
+            self._removed.set()
+            return
+        self._ask(_EVERYTHING)
+        self._peers_moved.set()
+        for index in list(self._judged):
+            self._judge(index)
+        if self._is_flushing and not self._is_complete:
+            self._handle.flush_cache()
+
+    async def settled(self) -> bool:
+        """Stop, and return once what is in memory has been written; False if it has not after CLOSE_SECONDS."""
+        self._is_leaving = True
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            if self._failure is None:
+                self._handle.pause()  # libtorrent says "paused" once all blocks are written
+                await self._paused.wait()
+        return self._paused.is_set()
+
+    async def removed(self) -> bool:
+        """Return once libtorrent has let go of the torrent; False if it has not after CLOSE_SECONDS."""
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            await self._removed.wait()
+        return self._removed.is_set()
+
+    def show_certificate(self, certificate: str, key: str) -> None:
+        """Show this certificate, as PEM, in all handshakes from now on."""
+        if not self._is_leaving:
+            self._handle.set_ssl_certificate_buffer(certificate, key, DH_PARAMETERS)
+
+    def deafen(self) -> None:
+        """No alert will come any more: wait for none."""
+        self._fail("the torrent session has ended", 0)
+        self._removed.set()
+
+    def _ask(self, what: int) -> None:
+        if not self._is_leaving:
+            self._handle.post_status(what)
+
+    def _fail(self, problem: str, code: int) -> None:
+        if self._failure is None:
+            self._failure = (PayloadStoreFull if code == errno.ENOSPC else TransferFailed, problem)
+        for index in list(self._judged):
+            self._judge(index)
+        self._checked.set()
+        self._paused.set()
+        self._tell()
+
+    def _judge(self, index: int) -> None:
+        event = self._judged.pop(index, None)
+        if event is not None:
+            event.set()
+
+    def _tell(self) -> None:
+        self._snapshot = None
+        self._news.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            kind, problem = self._failure
+            raise kind(problem)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows to values and back, within one transaction of the store. Made by `Store` only."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, select, update
+
+from seeds.adapters.tables import audit, device_releases, devices, reports, rollouts, tokens
+from seeds.records import AuditEvent, Device, DeviceRelease, Rollout, RolloutState, Token
+from signing.reasons import Reason
+from signing.report import InstallState, Report
+from signing.schedule import Draft
+
+# SQLite takes at most 32,766 parameters in a statement; a page of this size stays far below.
+_PAGE = 500
+
+
+class Transaction:
+    """What may be asked and written while the transaction lasts. Lists come sorted by name."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    # Devices and tokens.
+
+    def device(self, name: str) -> Device | None:
+        """The enrolled device of that name."""
+        row = self.connection.execute(select(devices).where(devices.c.device == name)).mappings().first()
+        return None if row is None else Device(**row)
+
+    def devices(self) -> tuple[Device, ...]:
+        """All enrolled devices."""
+        rows = self.connection.execute(select(devices).order_by(devices.c.device)).mappings()
+        return tuple(Device(**row) for row in rows)
+
+    def count_site(self, site: str) -> int:
+        """How many devices the site has."""
+        counted = select(func.count()).select_from(devices).where(devices.c.site == site)
+        return int(self.connection.execute(counted).scalar_one())
+
+    def put_device(self, device: Device) -> None:
+        """Insert the device, or replace what is known of it."""
+        self._put(devices, {"device": device.device}, asdict(device))
+
+    def forget_releases(self, device: str) -> None:
+        """Drop the release states of a device: what an earlier key said is no evidence any more."""
+        self.connection.execute(delete(device_releases).where(device_releases.c.device == device))
+
+    def token(self, secret_sha256: str) -> Token | None:
+        """The token whose secret has that digest."""
+        found = select(tokens).where(tokens.c.secret_sha256 == secret_sha256)
+        row = self.connection.execute(found).mappings().first()
+        return None if row is None else Token(**row)
+
+    def put_token(self, token: Token) -> None:
+        """Insert the token, or replace what is known of it."""
+        self._put(tokens, {"secret_sha256": token.secret_sha256}, asdict(token))
+
+    def drop_tokens_expired_before(self, time: int) -> int:
+        """Forget old tokens; how many."""
+        return self.connection.execute(delete(tokens).where(tokens.c.expires_at < time)).rowcount
+
+    # Reports.
+
+    def envelope(self, device: str, enrolment: int, sequence: int) -> bytes | None:
+        """The envelope that was kept under this sequence number."""
+        found = select(reports.c.envelope).where(
+            reports.c.device == device, reports.c.enrolment == enrolment, reports.c.sequence == sequence
+        )
+        return self.connection.execute(found).scalar_one_or_none()
+
+    def add_report(self, report: Report, *, enrolment: int, envelope: bytes, received_at: int) -> None:
+        """Keep the envelope, and its report as the release's state if the device has said nothing newer."""
+        self.connection.execute(
+            insert(reports).values(
+                device=report.device,
+                enrolment=enrolment,
+                sequence=report.sequence,
+                received_at=received_at,
+                envelope=envelope,
+            )
+        )
+        key = {"device": report.device, "manifest_sha256": report.manifest_sha256}
+        newest = select(device_releases.c.sequence).where(*_matches(device_releases, key))
+        known = self.connection.execute(newest).scalar_one_or_none()
+        if known is None or known < report.sequence:
+            self._put(device_releases, key, _release_row(report))
+
+    def releases_of(self, device: str) -> tuple[DeviceRelease, ...]:
+        """The latest state of every release on a device."""
+        found = select(device_releases).where(device_releases.c.device == device)
+        rows = self.connection.execute(found.order_by(device_releases.c.product, device_releases.c.sequence))
+        return tuple(_device_release(row) for row in rows.mappings())
+
+    def device_releases(self) -> tuple[DeviceRelease, ...]:
+        """The latest state of every release on every device, for people who look at the whole fleet."""
+        order = (device_releases.c.device, device_releases.c.product, device_releases.c.sequence)
+        rows = self.connection.execute(select(device_releases).order_by(*order))
+        return tuple(_device_release(row) for row in rows.mappings())
+
+    def states(self, manifests: Collection[str]) -> dict[str, dict[str, InstallState]]:
+        """The latest state by manifest, then by device."""
+        found: dict[str, dict[str, InstallState]] = {manifest: {} for manifest in manifests}
+        wanted = sorted(found)
+        columns = (device_releases.c.manifest_sha256, device_releases.c.device, device_releases.c.state)
+        for start in range(0, len(wanted), _PAGE):
+            page = select(*columns).where(device_releases.c.manifest_sha256.in_(wanted[start : start + _PAGE]))
+            for manifest, device, state in self.connection.execute(page):
+                found[manifest][device] = InstallState(state)
+        return found
+
+    # Rollouts and audit.
+
+    def rollouts(self) -> tuple[Rollout, ...]:
+        """All rollouts, by product and release counter."""
+        order = (rollouts.c.product, rollouts.c.release_counter, rollouts.c.manifest_sha256)
+        rows = self.connection.execute(select(rollouts).order_by(*order))
+        return tuple(_rollout(row) for row in rows.mappings())
+
+    def put_rollout(self, rollout: Rollout) -> None:
+        """Insert the rollout, or replace what is known of it."""
+        values = {
+            **asdict(rollout),
+            "segments": json.dumps(rollout.segments),
+            "drafted": json.dumps([[entry.device, entry.ring] for entry in rollout.drafted]),
+        }
+        self._put(rollouts, {"manifest_sha256": rollout.manifest_sha256}, values)
+
+    def add_audit(self, event: AuditEvent) -> None:
+        """Append an event."""
+        self.connection.execute(insert(audit).values(**asdict(event)))
+
+    def audit_of(self, subject: str, *, limit: int = 100) -> tuple[AuditEvent, ...]:
+        """The newest events about a subject, newest first."""
+        found = select(audit).where(audit.c.subject == subject).order_by(audit.c.id.desc()).limit(limit)
+        return tuple(_audit_event(row) for row in self.connection.execute(found).mappings())
+
+    def _put(self, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        # Portable in place of a dialect's upsert: the write lock is held, so nothing comes between the two.
+        changed = self.connection.execute(update(table).where(*_matches(table, key)).values(**values))
+        if changed.rowcount == 0:
+            self.connection.execute(insert(table).values(**values))
+
+
+def _matches(table: Table, key: Mapping[str, Any]) -> list[Any]:
+    return [table.c[name] == value for name, value in key.items()]
+
+
+def _release_row(report: Report) -> dict[str, Any]:
+    row = asdict(report)
+    del row["previous_version"]
+    return row
+
+
+def _reason(code: str | None) -> Reason | None:
+    return None if code is None else Reason(code)
+
+
+def _device_release(row: RowMapping) -> DeviceRelease:
+    values = dict(row)
+    values.update(state=InstallState(values["state"]), reason=_reason(values["reason"]))
+    return DeviceRelease(**values)
+
+
+def _rollout(row: RowMapping) -> Rollout:
+    values = dict(row)
+    values.update(
+        segments=tuple(json.loads(values["segments"])),
+        drafted=tuple(Draft(device=device, ring=ring) for device, ring in json.loads(values["drafted"])),
+        state=RolloutState(values["state"]),
+        reason=_reason(values["reason"]),
+    )
+    return Rollout(**values)
+
+
+def _audit_event(row: RowMapping) -> AuditEvent:
+    values = dict(row)
+    del values["id"]
+    values["reason"] = _reason(values["reason"])
+    return AuditEvent(**values)

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What any `Swarm` does, checked on the fake and on libtorrent over loopback."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from p2pd.adapters.torrent_session import open_torrent_session
+from p2pd.ports import Endpoint, Swarm, Transfer, TransferProgress, peer_id_of
+from signing.devices import SegmentAuthority
+from signing.errors import BadInput
+from tests.fakes.fake_swarm import open_fake_swarm_network
+from tests.fakes.segment import Payload, create_authority, enrol, is_complete, make_payload
+
+OpenSwarm = Callable[[str], AbstractAsyncContextManager[Swarm]]
+
+HOST = "127.0.0.1"
+WAIT_SECONDS = 20.0  # takes some tenths of a second; this is for machines that are busy with something else
+
+
+@pytest.fixture
+def authority() -> SegmentAuthority:
+    return create_authority()
+
+
+@pytest.fixture
+def payload(tmp_path: Path, authority: SegmentAuthority) -> Payload:
+    return make_payload(tmp_path, authority)
+
+
+@pytest.fixture(params=["fake", "libtorrent"])
+async def open_swarm(request: pytest.FixtureRequest, authority: SegmentAuthority) -> AsyncIterator[OpenSwarm]:
+    """Starts a swarm for the device of the given name."""
+    if request.param == "libtorrent":
+        yield lambda device: open_real(authority, device)
+    else:
+        ports = count(7_000)
+        async with open_fake_swarm_network(pieces_per_second=1_000) as network:
+
+            @asynccontextmanager
+            async def open_fake(device: str) -> AsyncIterator[Swarm]:
+                yield network.join(Endpoint(host=HOST, port=next(ports)), device)
+
+            yield open_fake
+
+
+def open_real(authority: SegmentAuthority, device: str) -> AbstractAsyncContextManager[Swarm]:
+    badge = enrol(authority, device)
+    return open_torrent_session(
+        interfaces=[Endpoint(host=HOST, port=0)],
+        certificate_pem=badge.certificate_pem,
+        key_pem=badge.key_pem,
+        device=device,
+    )
+
+
+def endpoint(swarm: Swarm) -> Endpoint:
+    return Endpoint(host=HOST, port=swarm.port)
+
+
+async def until(transfer: Transfer, condition: Callable[[TransferProgress], bool]) -> TransferProgress:
+    """Wait for the transfer to get there, looking only when it says that something changed."""
+    with trio.fail_after(WAIT_SECONDS):
+        while not condition(transfer.progress()):
+            await transfer.changed()
+    return transfer.progress()
+
+
+async def test_a_new_transfer_knows_its_torrent_and_has_nothing(
+    open_swarm: OpenSwarm, payload: Payload, tmp_path: Path
+) -> None:
+    async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")) as transfer:
+        progress = transfer.progress()
+    assert (progress.piece_count, progress.total_bytes) == (payload.piece_count, len(payload.data))
+    assert progress.piece_bytes == len(payload.piece(0))
+    assert not any(progress.have)
+    assert not any(progress.peers_have)
+    assert progress.peers == ()
+    assert progress.bytes_lan == 0
+    assert not progress.is_complete
+
+
+async def test_pieces_from_elsewhere_fill_the_file(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")) as transfer:
+        for index in range(payload.piece_count):
+            assert await transfer.add_piece(index, payload.piece(index))
+            assert transfer.progress().have[index]
+        progress = await until(transfer, is_complete)
+        assert (tmp_path / "pc-1" / "office").read_bytes() == payload.data
+    assert progress.bytes_lan == 0, "what was handed over did not come from the LAN"
+
+
+async def test_a_wrong_piece_is_refused_and_a_right_one_still_welcome(
+    open_swarm: OpenSwarm, payload: Payload, tmp_path: Path
+) -> None:
+    right = payload.piece(3)
+    wrong = [right[:-1] + bytes([right[-1] ^ 1]), right[:-1], right + b"x", b"", payload.piece(4)]
+    async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")) as transfer:
+        for data in wrong:
+            assert not await transfer.add_piece(3, data)
+        assert not any(transfer.progress().have)
+        assert await transfer.add_piece(3, right)
+        assert await transfer.add_piece(3, right), "handing it over again changes nothing"
+        assert not await transfer.add_piece(3, wrong[0]), "nor does a wrong one that is there already"
+        assert [index for index, has_piece in enumerate(transfer.progress().have) if has_piece] == [3]
+
+
+async def test_a_piece_that_is_not_in_the_torrent_is_a_bug(
+    open_swarm: OpenSwarm, payload: Payload, tmp_path: Path
+) -> None:
+    async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")) as transfer:
+        for index in (-1, payload.piece_count):
+            with pytest.raises(IndexError):
+                await transfer.add_piece(index, b"x")
+
+
+async def test_pieces_may_be_handed_over_side_by_side(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")) as transfer:
+        with trio.fail_after(WAIT_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for index in [*range(payload.piece_count), 0, 0]:  # the first one three times at once
+                    nursery.start_soon(transfer.add_piece, index, payload.piece(index))
+        await until(transfer, is_complete)
+
+
+async def test_one_peer_gives_another_everything(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_1.transfer(payload.put(tmp_path / "pc-1")) as seed,
+        swarm_2.transfer(payload.spec(tmp_path / "pc-2")) as leech,
+    ):
+        await until(seed, is_complete)
+        leech.connect(endpoint(swarm_1))
+        leech.connect(endpoint(swarm_1))
+        progress = await until(leech, is_complete)
+        assert (tmp_path / "pc-2" / "office").read_bytes() == payload.data
+        assert progress.bytes_lan == len(payload.data)
+        assert all(progress.have)
+        progress = await until(leech, lambda now: all(now.peers_have))
+        assert progress.peers == (peer_id_of("pc-1"),)
+        progress = await until(seed, lambda now: now.peers == (peer_id_of("pc-2"),) and all(now.peers_have))
+        assert progress.bytes_lan == 0
+
+
+async def test_only_what_peers_sent_counts_as_lan(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_1.transfer(payload.put(tmp_path / "pc-1")),
+        swarm_2.transfer(payload.spec(tmp_path / "pc-2")) as leech,
+    ):
+        for index in range(4):
+            assert await leech.add_piece(index, payload.piece(index))
+        leech.connect(endpoint(swarm_1))
+        progress = await until(leech, is_complete)
+    assert progress.bytes_lan == len(payload.data) - sum(len(payload.piece(index)) for index in range(4))
+
+
+async def test_pieces_pass_on_from_peer_to_peer(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    """Nobody has all of it at first, the third peer knows only the second, and that one is told of nobody."""
+    async with AsyncExitStack() as stack:
+        swarms, transfers = [], []
+        for number in range(3):
+            swarm = await stack.enter_async_context(open_swarm(f"pc-{number}"))
+            swarms.append(swarm)
+            spec = payload.spec(tmp_path / f"pc-{number}")
+            transfers.append(await stack.enter_async_context(swarm.transfer(spec)))
+        first, _, third = transfers
+        first.connect(endpoint(swarms[1]))
+        third.connect(endpoint(swarms[1]))
+        for index in range(payload.piece_count):
+            assert await (first if index % 2 else third).add_piece(index, payload.piece(index))
+        for transfer in transfers:
+            await until(transfer, is_complete)
+    for number in range(3):
+        assert (tmp_path / f"pc-{number}" / "office").read_bytes() == payload.data
+
+
+async def test_what_peers_have_is_seen_as_it_grows(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    """A seed watches how the other fills up."""
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_1.transfer(payload.spec(tmp_path / "pc-1")) as other,
+        swarm_2.transfer(payload.put(tmp_path / "pc-2")) as watcher,
+    ):
+        watcher.connect(endpoint(swarm_1))
+        await until(watcher, lambda now: now.peers == (peer_id_of("pc-1"),))
+        await until(other, is_complete)
+        await until(watcher, lambda now: all(now.peers_have))
+
+
+async def test_a_peer_that_leaves_is_gone(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_2.transfer(payload.spec(tmp_path / "pc-2")) as stays,
+    ):
+        async with swarm_1.transfer(payload.spec(tmp_path / "pc-1")) as leaves:
+            assert await leaves.add_piece(2, payload.piece(2))
+            stays.connect(endpoint(swarm_1))
+            await until(stays, lambda now: now.have[2] and now.peers_have[2])
+        progress = await until(stays, lambda now: not now.peers)
+    assert not any(progress.peers_have)
+
+
+async def test_a_peer_is_dialled_until_it_is_there(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_2.transfer(payload.spec(tmp_path / "pc-2")) as leech,
+    ):
+        leech.connect(endpoint(swarm_1))
+        await trio.testing.wait_all_tasks_blocked()
+        async with swarm_1.transfer(payload.put(tmp_path / "pc-1")):
+            await until(leech, is_complete)
+
+
+async def test_good_pieces_on_disk_are_kept_and_bad_ones_are_not(
+    open_swarm: OpenSwarm, payload: Payload, tmp_path: Path
+) -> None:
+    spec = payload.put(tmp_path / "pc-1")
+    file = tmp_path / "pc-1" / "office"
+    damaged = bytearray(payload.data)
+    damaged[5 * len(payload.piece(0))] ^= 1
+    file.write_bytes(damaged[:-1])
+    async with open_swarm("pc-1") as swarm, swarm.transfer(spec) as transfer:
+        progress = transfer.progress()
+        assert [index for index, has_piece in enumerate(progress.have) if not has_piece] == [5, payload.piece_count - 1]
+        assert not progress.is_complete
+        for index in (5, payload.piece_count - 1):
+            assert await transfer.add_piece(index, payload.piece(index))
+        await until(transfer, is_complete)
+    assert file.read_bytes() == payload.data
+
+
+async def test_a_complete_file_needs_no_peers(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with open_swarm("pc-1") as swarm, swarm.transfer(payload.put(tmp_path / "pc-1")) as transfer:
+        progress = await until(transfer, is_complete)
+    assert all(progress.have)
+    assert progress.bytes_lan == 0
+
+
+async def test_a_file_that_is_too_long_is_cut(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    spec = payload.put(tmp_path / "pc-1")
+    with (tmp_path / "pc-1" / "office").open("ab") as file:
+        file.write(b"appended")
+    async with open_swarm("pc-1") as swarm, swarm.transfer(spec) as transfer:
+        await until(transfer, is_complete)
+    assert (tmp_path / "pc-1" / "office").read_bytes() == payload.data
+
+
+async def test_a_transfer_goes_on_where_it_was_left(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    spec = payload.spec(tmp_path / "pc-1")
+    async with open_swarm("pc-1") as swarm:
+        for first in (0, 4, 8):
+            async with swarm.transfer(spec) as transfer:
+                assert sum(transfer.progress().have) == first
+                for index in range(first, first + 4):
+                    assert await transfer.add_piece(index, payload.piece(index))
+        async with swarm.transfer(spec) as transfer:
+            await until(transfer, is_complete)
+
+
+async def test_two_torrents_travel_at_once(
+    open_swarm: OpenSwarm, payload: Payload, authority: SegmentAuthority, tmp_path: Path
+) -> None:
+    other = make_payload(tmp_path, authority, seed=2)
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_1.transfer(payload.put(tmp_path / "pc-1" / "a")),
+        swarm_1.transfer(other.put(tmp_path / "pc-1" / "b")),
+        swarm_2.transfer(payload.spec(tmp_path / "pc-2" / "a")) as leech_a,
+        swarm_2.transfer(other.spec(tmp_path / "pc-2" / "b")) as leech_b,
+    ):
+        leech_a.connect(endpoint(swarm_1))
+        leech_b.connect(endpoint(swarm_1))
+        await until(leech_a, is_complete)
+        await until(leech_b, is_complete)
+        assert (tmp_path / "pc-2" / "a" / "office").read_bytes() == payload.data
+        assert (tmp_path / "pc-2" / "b" / "office").read_bytes() == other.data
+
+
+async def test_another_torrent_than_the_spec_says_is_refused(
+    open_swarm: OpenSwarm, payload: Payload, authority: SegmentAuthority, tmp_path: Path
+) -> None:
+    other = make_payload(tmp_path, authority, seed=2).spec(tmp_path / "pc-1")
+    spec = payload.spec(tmp_path / "pc-1")
+    wrong = [
+        replace(spec, info_hash=other.info_hash),
+        replace(spec, name="lab"),
+        replace(spec, torrent=spec.torrent[:-1]),
+    ]
+    async with open_swarm("pc-1") as swarm:
+        for bad in wrong:
+            with pytest.raises(BadInput):
+                async with swarm.transfer(bad):
+                    pytest.fail("it was carried")
+
+
+async def test_a_certificate_may_be_renewed_but_not_mixed_up(
+    open_swarm: OpenSwarm, payload: Payload, authority: SegmentAuthority, tmp_path: Path
+) -> None:
+    one, another = enrol(authority, "pc-1"), enrol(authority, "pc-1")
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_1.transfer(payload.put(tmp_path / "pc-1")),
+        swarm_2.transfer(payload.spec(tmp_path / "pc-2")) as leech,
+    ):
+        with pytest.raises(BadInput, match="does not belong to the device key"):
+            swarm_1.use_certificate(one.certificate_pem, another.key_pem)
+        swarm_1.use_certificate(one.certificate_pem, one.key_pem)
+        leech.connect(endpoint(swarm_1))
+        await until(leech, is_complete)
+
+
+async def test_what_goes_wrong_inside_comes_out_as_it_is(
+    open_swarm: OpenSwarm, payload: Payload, tmp_path: Path
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")):
+            raise ZeroDivisionError

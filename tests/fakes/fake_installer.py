@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""p2pd-install without a disk: the same records and rules, on whatever clock trio has."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import trio
+
+from p2pd.installer.admission import admit
+from p2pd.installer.journal import Phase, ProductRecord, Release
+from p2pd.installer.refusal import InstallRefused
+from p2pd.ports import Installation, InstalledProduct, InstalledRelease, InstallerFailure, InstallPhase
+from signing.manifest import Manifest
+from signing.reasons import Reason, explain
+
+
+class FakeInstaller:
+    """An `Installer` that takes `seconds` for each install, commit and rollback, and fails when it is told to.
+
+    It believes the manifests that `offer` showed it, as p2pd-install believes signed ones; paths are not looked at.
+    """
+
+    def __init__(
+        self, slots: Path = Path("/slots"), *, unix_now: Callable[[], int] = lambda: 0, seconds: float = 0.0
+    ) -> None:
+        self.calls: list[tuple[str, str]] = []  # verb and product, in order of arrival
+        self.seconds = seconds
+        self._slots = slots
+        self._unix_now = unix_now
+        self._offered: dict[tuple[str, str], tuple[Manifest, str]] = {}
+        self._recalled: set[str] = set()
+        self._failures: dict[str, list[Reason]] = {}
+        self._records: dict[str, ProductRecord] = {}
+        self._under_way: set[str] = set()
+
+    def offer(self, manifest: Manifest, sha256: str) -> None:
+        """From now on the release counts as signed."""
+        self._offered[manifest.product, manifest.version] = (manifest, sha256)
+
+    def recall(self, manifest_sha256: str) -> None:
+        """From now on the release counts as withdrawn."""
+        self._recalled.add(manifest_sha256)
+
+    def fail_next(self, verb: str, reason: Reason) -> None:
+        """Let one more call of `verb` fail; nothing changes then."""
+        self._failures.setdefault(verb, []).append(reason)
+
+    async def status(self) -> Mapping[str, InstalledProduct]:
+        """See `Installer`."""
+        self._may_fail("status")
+        await trio.lowlevel.checkpoint()
+        return {name: self._describe(record) for name, record in self._records.items() if record.retained}
+
+    async def install(self, *, product: str, version: str, mirror: Path, transport: Path) -> Installation:
+        """See `Installer`."""
+        if (product, version) not in self._offered:
+            raise InstallerFailure(Reason.METADATA_UNTRUSTED, f"nobody signs {product} {version}")
+        manifest, sha256 = self._offered[product, version]
+        await self._work("install", product)
+        self._refuse_recalled(sha256)
+        record = self._records.get(product) or ProductRecord(product=product, installer=manifest.installer)
+        if record.active is None or record.active.manifest_sha256 != sha256:
+            if record.candidate is not None:
+                raise InstallerFailure(Reason.BUSY, f"{product} {record.candidate.version} is on probation")
+            if manifest.installer != "slot":
+                raise InstallerFailure(Reason.INSTALLER_UNKNOWN, f"no installer named {manifest.installer!r} here")
+            try:
+                admit(record, manifest, sha256)
+            except InstallRefused as refusal:
+                raise InstallerFailure(refusal.reason, str(refusal)) from refusal
+            candidate = Release(
+                version=version,
+                release_counter=manifest.release_counter,
+                manifest_sha256=sha256,
+                installed_at=self._unix_now(),
+                slot=f"{manifest.release_counter}-{sha256[:12]}",
+            )
+            record = record.installing(candidate, manifest.installer).on_probation()
+            self._records[product] = record
+        assert record.active is not None
+        return Installation(slot=self._slot(record, record.active), previous=_seen(record.previous))
+
+    async def commit(self, *, product: str, manifest_sha256: str) -> None:
+        """See `Installer`."""
+        await self._work("commit", product)
+        record = self._records.get(product)
+        if record is None or record.active is None or record.active.manifest_sha256 != manifest_sha256:
+            raise InstallerFailure(Reason.NOT_ON_PROBATION, f"{product}: release {manifest_sha256[:12]} is not in use")
+        if record.phase is Phase.PROBATION:
+            self._records[product] = record.with_committed_candidate()
+
+    async def rollback(self, *, product: str, manifest_sha256: str) -> InstalledRelease | None:
+        """See `Installer`."""
+        await self._work("rollback", product)
+        record = self._records.get(product)
+        if record is None or record.active is None:
+            return None
+        if record.active.manifest_sha256 == manifest_sha256:
+            if record.previous is not None:
+                self._refuse_recalled(record.previous.manifest_sha256)
+            record = self._records[product] = record.rolling_back(record.previous).undone()
+        return _seen(record.active)
+
+    async def _work(self, verb: str, product: str) -> None:
+        """Take a while, during which nobody else may ask anything of the product."""
+        self.calls.append((verb, product))
+        if product in self._under_way:
+            raise InstallerFailure(Reason.BUSY, f"{product}: another request is being carried out")
+        self._under_way.add(product)
+        try:
+            await trio.sleep(self.seconds)
+        finally:
+            self._under_way.discard(product)
+        self._may_fail(verb)
+
+    def _may_fail(self, verb: str) -> None:
+        if self._failures.get(verb):
+            reason = self._failures[verb].pop(0)
+            raise InstallerFailure(reason, explain(reason))
+
+    def _refuse_recalled(self, manifest_sha256: str) -> None:
+        if manifest_sha256 in self._recalled:
+            raise InstallerFailure(Reason.RECALLED, explain(Reason.RECALLED))
+
+    def _describe(self, record: ProductRecord) -> InstalledProduct:
+        return InstalledProduct(
+            active=_seen(record.active),
+            previous=_seen(record.previous),
+            pending=_seen(record.candidate),
+            phase=InstallPhase(record.phase.value),
+            slot=None if record.active is None else self._slot(record, record.active),
+        )
+
+    def _slot(self, record: ProductRecord, release: Release) -> Path:
+        return self._slots / record.product / "slots" / release.slot
+
+
+def _seen(release: Release | None) -> InstalledRelease | None:
+    if release is None:
+        return None
+    return InstalledRelease(
+        version=release.version,
+        release_counter=release.release_counter,
+        manifest_sha256=release.manifest_sha256,
+        installed_at=release.installed_at,
+    )

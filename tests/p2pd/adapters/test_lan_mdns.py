@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is peculiar to mDNS; what any Lan does is in tests/contracts/test_lan.py."""
+
+import secrets
+import socket
+import threading
+from collections import deque
+from math import inf
+
+import psutil
+import pytest
+import trio
+from zeroconf import current_time_millis
+
+from p2pd.adapters import lan_mdns
+from p2pd.adapters.lan_mdns import LanUnavailable, open_lan
+from p2pd.adapters.mdns_link import MdnsLink
+from p2pd.ports import MAX_TAGS, Announcement, Departure, Endpoint, Sighting
+from signing.errors import BadInput
+
+
+def announcement(tag_count: int = 1, *, port: int = 7001) -> Announcement:
+    tags = frozenset(secrets.token_bytes(8) for _ in range(tag_count))
+    return Announcement(torrent_port=port, mirror_port=65535, tags=tags)
+
+
+def sighting(instance: str = "a", host: str = "10.0.0.7") -> Sighting:
+    return Sighting(instance=instance, endpoint=Endpoint(host=host, port=1), mirror_port=0, tags=frozenset())
+
+
+@pytest.mark.parametrize(
+    "interfaces",
+    [[], ["localhost"], ["127.0.0.1", "eth0"], ["0.0.0.0"], ["::"], ["224.0.0.251"], ["fe80::1"]],  # noqa: S104 (refused)
+)
+async def test_what_can_never_be_an_interface_is_bad_input(interfaces: list[str]) -> None:
+    with pytest.raises(BadInput, match=r"^interfaces: "):
+        async with open_lan(interfaces):
+            pass
+
+
+async def test_an_address_that_is_not_here_may_come_and_leaves_nothing_open() -> None:
+    threads = threading.active_count()
+    with pytest.raises(LanUnavailable, match=r"192\.0\.2\.1"):
+        async with open_lan(["127.0.0.2", "192.0.2.1"]):
+            pass
+    assert threading.active_count() <= threads + 2  # trio keeps the worker threads that opened and closed the first
+
+
+async def test_closing_leaves_no_thread_and_no_socket() -> None:
+    async with open_lan(["127.0.0.2"]) as lan:
+        await lan.announce(announcement())
+        assert _mdns_sockets() == 2
+    assert _mdns_sockets() == 0
+    assert not [thread.name for thread in threading.enumerate() if "zeroconf" in thread.name]
+
+
+async def test_one_wire_twice_is_one_sighting_and_one_departure() -> None:
+    said = announcement()
+    seen: list[Sighting | Departure] = []
+    async with open_lan(["127.0.0.3", "127.0.0.4"]) as listener:
+        async with open_lan(["127.0.0.2"]) as speaker:
+            await speaker.announce(said)
+            with trio.fail_after(5):
+                while not seen or not isinstance(seen[-1], Sighting) or seen[-1].tags != said.tags:
+                    seen.append(await listener.sightings.receive())
+            instance = seen[-1].instance
+        with trio.move_on_after(0.5):
+            while True:
+                seen.append(await listener.sightings.receive())
+    assert [type(item) for item in seen if item.instance == instance] == [Sighting, Departure]
+
+
+async def test_two_interfaces_are_two_announcements_each_with_its_own_address() -> None:
+    said = announcement()
+    hosts: dict[str, str] = {}
+    async with open_lan(["127.0.0.3"]) as listener, open_lan(["127.0.0.2", "127.0.0.4"]) as speaker:
+        await speaker.announce(said)
+        with trio.fail_after(5):
+            while len(hosts) < 2:
+                item = await listener.sightings.receive()
+                if isinstance(item, Sighting) and item.tags == said.tags:
+                    hosts[item.instance] = item.endpoint.host
+    assert sorted(hosts.values()) == ["127.0.0.2", "127.0.0.4"]
+
+
+async def test_a_full_announcement_fits_one_unfragmented_packet_and_names_nobody() -> None:
+    link = await trio.to_thread.run_sync(lambda: MdnsLink("127.0.0.2", own=(), on_news=lambda _: None))
+    try:
+        await trio.to_thread.run_sync(link.publish, "0123456789abcdef", announcement(MAX_TAGS))
+        assert link._info is not None
+        packets = link._zeroconf.generate_service_broadcast(link._info, None).packets()
+    finally:
+        await trio.to_thread.run_sync(link.close)
+    assert [len(packet) < 1200 for packet in packets] == [True]
+    assert socket.gethostname().encode() not in packets[0]
+
+
+async def test_a_silent_peer_departs_and_is_asked_for_first() -> None:
+    """White box: zeroconf's own clock decides, so the table is told that a minute has passed."""
+    token = trio.lowlevel.current_trio_token()
+    send, heard = trio.open_memory_channel[Sighting | Departure](inf)
+
+    def tell(news: Sighting | Departure) -> None:
+        token.run_sync_soon(send.send_nowait, news)
+
+    link = await trio.to_thread.run_sync(lambda: MdnsLink("127.0.0.2", own=(), on_news=tell))
+    asked: list[str] = []
+    try:
+        async with open_lan(["127.0.0.3"]) as speaker:
+            said = announcement()
+            await speaker.announce(said)
+            with trio.fail_after(5):
+                item = await heard.receive()
+                while not isinstance(item, Sighting) or item.tags != said.tags:
+                    item = await heard.receive()
+            now = current_time_millis() / 1000
+            asked += link._table.questions(now + 52)
+            departures = link._table.expire(now + 61)
+    finally:
+        await trio.to_thread.run_sync(link.close)
+    assert [name for name in asked if name.startswith(item.instance)]
+    assert Departure(instance=item.instance) in departures
+
+
+async def test_a_host_that_is_alone_says_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = await trio.to_thread.run_sync(lambda: MdnsLink("127.0.0.2", own=(), on_news=lambda _: None))
+    sent: list[bytes] = []
+    try:
+        await trio.to_thread.run_sync(link.publish, "0123456789abcdef", announcement())
+        monkeypatch.setattr(link._table, "hears_only", lambda own: True)
+        monkeypatch.setattr(link._zeroconf, "async_send", lambda out: sent.extend(out.packets()))
+        link._next_call = 0.0
+        await trio.to_thread.run_sync(link._on_loop, _run(link))
+        await trio.to_thread.run_sync(link._on_loop, _run(link))
+    finally:
+        monkeypatch.undo()
+        await trio.to_thread.run_sync(link.close)
+    assert [b"_p2pd" in packet for packet in sent] == [True, True]  # a question and an announcement, once
+
+
+async def _run(link: MdnsLink) -> None:
+    link._tick()
+
+
+async def test_a_slow_reader_misses_states_in_between_and_never_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lan_mdns, "_NEWS_AHEAD", 0)
+    news = lan_mdns._News()
+    lan = lan_mdns.MdnsLan([], deque(), news)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lan.deliver)
+        for number in range(100):
+            await trio.to_thread.run_sync(news.put, "10.0.0.1", sighting("a", f"10.0.0.{number}"))
+        await trio.testing.wait_all_tasks_blocked()
+        received: list[Sighting | Departure] = []
+        while not received or received[-1] != sighting("a", "10.0.0.99"):
+            received.append(await lan.sightings.receive())
+        nursery.cancel_scope.cancel()
+    assert len(received) <= 3
+
+
+async def test_a_peer_on_two_links_departs_with_the_last() -> None:
+    lan = lan_mdns.MdnsLan([], deque(), lan_mdns._News())
+    assert lan._merge("one", sighting()) == sighting()
+    assert lan._merge("two", sighting()) is None
+    assert lan._merge("one", Departure(instance="a")) is None
+    assert lan._merge("two", Departure(instance="a")) == Departure(instance="a")
+    assert lan._merge("two", Departure(instance="a")) is None
+
+
+def _mdns_sockets() -> int:
+    return sum(1 for found in psutil.Process().net_connections("udp") if found.laddr.port == 5353)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""p2pd-install's own look at signed metadata."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from p2pd.installer.disk import Disk
+from p2pd.installer.verification import Verifier
+from signing.errors import BadInput, Expired, NotListed, NotSigned, RolledBack, SourceUnavailable
+from signing.recall import RecallList
+from tests.p2pd.installer.made_releases import MadeRelease, make_release
+from tests.p2pd.installer.signed_mirror import SignedMirror
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> MadeRelease:
+    return make_release(tmp_path / "made", "1.0", 10)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, release: MadeRelease) -> SignedMirror:
+    mirror = SignedMirror(tmp_path / "mirror", NOW)
+    mirror.sign(release)
+    return mirror
+
+
+def open_verifier(tmp_path: Path, mirror: SignedMirror, clock: Clock) -> Verifier:
+    directory = tmp_path / "trust"
+    directory.mkdir(exist_ok=True)
+    verifier = Verifier(directory, Disk(), now=clock)
+    verifier.prepare(mirror.root)
+    return verifier
+
+
+@pytest.fixture
+def verifier(tmp_path: Path, mirror: SignedMirror, clock: Clock) -> Verifier:
+    return open_verifier(tmp_path, mirror, clock)
+
+
+def test_a_signed_release_is_read(verifier: Verifier, mirror: SignedMirror, release: MadeRelease) -> None:
+    manifest = verifier.verify("tool", "1.0", mirror.directory)
+    assert manifest == release.manifest
+    assert verifier.recall_of(release.sha256) is None
+
+
+def test_nothing_is_kept_but_metadata_and_recalls(
+    verifier: Verifier, mirror: SignedMirror, release: MadeRelease, tmp_path: Path
+) -> None:
+    mirror.recall(release)
+    verifier.verify("tool", "1.0", mirror.directory)
+    before = sorted(tmp_path.joinpath("trust").rglob("*"))
+    assert {path.name for path in tmp_path.joinpath("trust").iterdir()} == {"metadata", "recalls"}
+    verifier.verify("tool", "1.0", mirror.directory)
+    assert sorted(tmp_path.joinpath("trust").rglob("*")) == before
+
+
+def test_what_is_not_listed_is_refused(verifier: Verifier, mirror: SignedMirror) -> None:
+    with pytest.raises(NotListed):
+        verifier.verify("tool", "2.0", mirror.directory)
+
+
+def test_expired_metadata_is_refused(verifier: Verifier, mirror: SignedMirror, clock: Clock) -> None:
+    clock.now += timedelta(days=31)
+    with pytest.raises(Expired):
+        verifier.verify("tool", "1.0", mirror.directory)
+
+
+def test_one_release_key_alone_signs_nothing(verifier: Verifier, mirror: SignedMirror, tmp_path: Path) -> None:
+    mirror.repository.signers["patches"].pop()
+    mirror.sign(make_release(tmp_path / "made", "1.1", 11))
+    with pytest.raises(NotSigned):
+        verifier.verify("tool", "1.1", mirror.directory)
+
+
+def test_superseded_metadata_is_refused(
+    verifier: Verifier, mirror: SignedMirror, release: MadeRelease, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(mirror.directory, old)
+    mirror.recall(release)
+    verifier.verify("tool", "1.0", mirror.directory)
+    with pytest.raises(RolledBack):
+        verifier.verify("tool", "1.0", old)
+
+
+def test_an_empty_mirror_gives_nothing(verifier: Verifier, tmp_path: Path) -> None:
+    for mirror in (tmp_path / "absent", tmp_path):
+        with pytest.raises(SourceUnavailable):
+            verifier.verify("tool", "1.0", mirror)
+
+
+def test_a_withheld_recall_list_stops_everything(
+    verifier: Verifier, mirror: SignedMirror, release: MadeRelease
+) -> None:
+    mirror.recall(release)
+    shutil.rmtree(mirror.directory / "targets/recalls")
+    with pytest.raises(SourceUnavailable):
+        verifier.verify("tool", "1.0", mirror.directory)
+
+
+def test_a_recall_is_remembered_by_the_next_process_when_everything_has_expired(
+    verifier: Verifier, mirror: SignedMirror, release: MadeRelease, clock: Clock, tmp_path: Path
+) -> None:
+    mirror.recall(release)
+    verifier.verify("tool", "1.0", mirror.directory)
+    clock.now += timedelta(days=1_000)
+    recall = open_verifier(tmp_path, mirror, clock).recall_of(release.sha256)
+    assert recall is not None
+    assert recall.why == "it eats disks"
+
+
+def test_recalls_are_never_taken_back(verifier: Verifier, mirror: SignedMirror, release: MadeRelease) -> None:
+    mirror.recall(release)
+    verifier.verify("tool", "1.0", mirror.directory)
+    mirror.publish_recalls(RecallList(version=1))
+    with pytest.raises(RolledBack, match="recall list"):
+        verifier.verify("tool", "1.0", mirror.directory)
+    assert verifier.recall_of(release.sha256) is not None
+
+
+def test_another_root_is_not_taken(verifier: Verifier, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="another root"):
+        verifier.prepare(SignedMirror(tmp_path / "other", NOW).root)
+
+
+def test_what_a_kill_left_behind_is_removed(
+    verifier: Verifier, mirror: SignedMirror, clock: Clock, tmp_path: Path
+) -> None:
+    litter = [tmp_path / "trust/metadata" / name for name in ("tmpabcdef", ".x.part")]
+    for path in litter:
+        path.touch()
+    open_verifier(tmp_path, mirror, clock)
+    assert not any(path.exists() for path in litter)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store keeps what it was told through closing and opening, and refuses files that are not its own."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from seeds.adapters import store as store_module
+from seeds.adapters.store import Store, StoreUnavailable
+from seeds.records import AuditEvent, Rollout, RolloutState
+from signing.errors import BadInput
+from signing.reasons import Reason
+from signing.report import InstallState
+from signing.schedule import Draft
+from tests.seeds.fleet_kit import Endpoint, token
+
+ROLLOUT = Rollout(
+    manifest_sha256="b" * 64,
+    product="tzdata",
+    version="2025.2",
+    release_counter=2**53 - 1,
+    segments=("lab", "office"),
+    state=RolloutState.HALTED,
+    open_rings=2,
+    drafted=(Draft(device="pc-1", ring=0),),
+    passed_since=1_800_000_000.25,
+    reason=Reason.ERROR_GATE,
+    sentence="1 of 1 failed",
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "coordinator.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store(path) as opened:
+        yield opened
+
+
+def test_everything_survives_closing(path: Path) -> None:
+    device, spent = Endpoint("pc-1").as_record(), token(device="pc-1")
+    event = AuditEvent(time=5, who="alice", what="token issued", subject="site paris", reason=Reason.BUSY, detail="x")
+    with Store(path) as store, store.writing() as transaction:
+        transaction.put_device(device)
+        transaction.put_token(spent)
+        transaction.put_rollout(ROLLOUT)
+        transaction.add_audit(event)
+    with Store(path) as store, store.reading() as transaction:
+        assert transaction.devices() == (device,)
+        assert transaction.device("pc-2") is None
+        assert transaction.token("a" * 64) == spent
+        assert transaction.rollouts() == (ROLLOUT,)
+        assert transaction.audit_of("site paris") == (event,)
+
+
+def test_a_raise_undoes_the_whole_block(store: Store) -> None:
+    def write_and_raise() -> None:
+        with store.writing() as transaction:
+            transaction.put_token(token())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_and_raise()
+    with store.reading() as transaction:
+        assert transaction.token("a" * 64) is None
+
+
+def test_putting_again_replaces(store: Store) -> None:
+    with store.writing() as transaction:
+        transaction.put_rollout(ROLLOUT)
+        transaction.put_rollout(replace(ROLLOUT, state=RolloutState.WITHDRAWN, reason=None, passed_since=None))
+        (found,) = transaction.rollouts()
+    assert (found.state, found.reason, found.passed_since) == (RolloutState.WITHDRAWN, None, None)
+
+
+def test_a_report_is_kept_once_and_only_the_newest_is_the_state(store: Store) -> None:
+    endpoint = Endpoint("pc-1")
+    reports = [endpoint.report(state) for state in (InstallState.FETCHING, InstallState.PROBATION)]
+    with store.writing() as transaction:
+        transaction.put_device(endpoint.as_record())
+        for report in reversed(reports):  # the later one arrives first
+            transaction.add_report(report, enrolment=1, envelope=f"envelope {report.sequence}".encode(), received_at=9)
+        assert transaction.envelope("pc-1", 1, 1) == b"envelope 1"
+        assert transaction.envelope("pc-1", 2, 1) is None
+        assert transaction.states(["0" * 64, "f" * 64]) == {"0" * 64: {"pc-1": InstallState.PROBATION}, "f" * 64: {}}
+        (release,) = transaction.releases_of("pc-1")
+        assert transaction.device_releases() == (release,)
+    assert (release.sequence, release.state) == (2, InstallState.PROBATION)
+    with pytest.raises(IntegrityError), store.writing() as transaction:
+        transaction.add_report(reports[0], enrolment=1, envelope=b"", received_at=9)
+
+
+def test_a_report_of_an_unknown_device_breaks_a_constraint(store: Store) -> None:
+    report = Endpoint("ghost").report(InstallState.FETCHING)
+    with pytest.raises(IntegrityError), store.writing() as transaction:
+        transaction.add_report(report, enrolment=1, envelope=b"", received_at=9)
+
+
+def test_forgotten_releases_are_no_evidence(store: Store) -> None:
+    endpoint = Endpoint("pc-1")
+    with store.writing() as transaction:
+        transaction.put_device(endpoint.as_record())
+        report = endpoint.report(InstallState.COMMITTED)
+        transaction.add_report(report, enrolment=1, envelope=b"kept", received_at=9)
+        transaction.forget_releases("pc-1")
+        assert transaction.states(["0" * 64]) == {"0" * 64: {}}
+        assert transaction.envelope("pc-1", 1, 1) == b"kept"  # auditors still find it
+
+
+def test_a_site_is_counted_and_old_tokens_are_dropped(store: Store) -> None:
+    with store.writing() as transaction:
+        transaction.put_device(Endpoint("pc-1").as_record(site="paris"))
+        transaction.put_device(Endpoint("pc-2").as_record(site="rome"))
+        transaction.put_token(token(expires_at=10))
+        assert transaction.count_site("paris") == 1
+        assert transaction.drop_tokens_expired_before(10) == 0
+        assert transaction.drop_tokens_expired_before(11) == 1
+
+
+def test_a_token_cannot_be_overspent(store: Store) -> None:
+    with pytest.raises(IntegrityError), store.writing() as transaction:
+        transaction.put_token(token(uses_left=-1))
+
+
+def test_writers_of_two_processes_wait_for_each_other(path: Path, store: Store) -> None:
+    with Store(path) as other:
+        written = threading.Event()
+
+        def write() -> None:
+            with other.writing() as transaction:
+                transaction.put_token(token("c" * 64))
+            written.set()
+
+        with store.writing() as transaction:
+            thread = threading.Thread(target=write)
+            thread.start()
+            assert not written.wait(0.05)  # it is held up by the lock
+            transaction.put_token(token())
+        thread.join(10)
+        with store.reading() as transaction:
+            assert transaction.token("a" * 64)
+            assert transaction.token("c" * 64)
+
+
+def test_a_lock_that_stays_is_an_outage_not_a_crash(path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "BUSY_TIMEOUT_SECONDS", 0.01)
+    with Store(path) as impatient, store.writing():
+        with pytest.raises(StoreUnavailable, match="locked"), impatient.writing():
+            pass
+        with impatient.reading() as transaction:  # readers never wait
+            assert transaction.devices() == ()
+
+
+def test_durability_is_asked_for(store: Store) -> None:
+    with store.reading() as transaction:
+        ask = transaction.connection.exec_driver_sql
+        assert ask("PRAGMA journal_mode").scalar() == "wal"
+        assert ask("PRAGMA synchronous").scalar() == 2  # FULL
+        assert ask("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_only_the_owner_may_read_it(path: Path, store: Store) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert all(side.stat().st_mode & 0o077 == 0 for side in path.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    "junk", [b"not a database at all, but long enough to look at" * 50, b"SQLite format 3\0" + b"x" * 99]
+)
+def test_a_file_that_is_no_database_is_refused(path: Path, junk: bytes) -> None:
+    path.write_bytes(junk)
+    with pytest.raises(BadInput, match="not a database"):
+        Store(path)
+    assert path.read_bytes() == junk
+
+
+def test_a_database_of_another_program_is_refused(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url)")
+    connection.close()
+    with pytest.raises(BadInput, match="another program"):
+        Store(path)
+
+
+@pytest.mark.parametrize(("version", "remedy"), [(999, "upgrade"), (0, "backup")])
+def test_another_schema_version_is_refused(path: Path, version: int, remedy: str) -> None:
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE schema SET version = ?", (version,))
+    connection.close()
+    with pytest.raises(BadInput, match=remedy):
+        Store(path)
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nowhere"):
+        Store(tmp_path / "nowhere" / "coordinator.sqlite")

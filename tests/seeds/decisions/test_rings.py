@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drafts fill short rings, stay where they are, and never exceed what the policy signs for."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seeds.decisions.rings import draft, gather_evidence, reachable
+from seeds.records import Device, Rollout
+from signing.policy import Policy, Ring, ring_point
+from signing.report import InstallState
+from signing.schedule import Draft
+
+names = st.sets(st.sampled_from([f"pc-{number}" for number in range(60)]), max_size=40)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    count = draw(st.integers(1, 4))
+    rings = tuple(
+        Ring(
+            name=f"ring-{index}",
+            devices=tuple(draw(st.sets(st.sampled_from([f"pc-{n}" for n in range(10)]), max_size=3))),
+            percent=draw(st.sampled_from([0.0, 5.0, 25.0])),
+            at_least=draw(st.integers(0, 6)),
+        )
+        for index in range(count)
+    )
+    return Policy(version=1, segments=("office",), rings=rings)
+
+
+def pairs(drafts: tuple[Draft, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple((entry.device, entry.ring) for entry in drafts)
+
+
+@given(policy=policies(), members=names)
+def test_drafts_stay_within_the_signed_number_and_off_pinned_devices(policy: Policy, members: set[str]) -> None:
+    drafts = draft(policy, members)
+    pinned = {device for ring in policy.rings for device in ring.devices}
+    for ring, count in Counter(entry.ring for entry in drafts).items():
+        assert count <= policy.rings[ring].at_least
+    assert {entry.device for entry in drafts} <= members - pinned
+    assert len({entry.device for entry in drafts}) == len(drafts)
+
+
+@given(policy=policies(), members=names)
+def test_a_short_ring_is_filled_as_far_as_later_rings_reach(policy: Policy, members: set[str]) -> None:
+    drafts = pairs(draft(policy, members))
+    pinned = {device for ring in policy.rings for device in ring.devices}
+    place = {member: policy.ring_of(member, drafts) for member in members}
+    drafted = dict(drafts)
+    for index, ring in enumerate(policy.rings):
+        still_free = [m for m in members if m not in pinned and m not in drafted and place[m] > index]
+        assert sum(1 for at in place.values() if at == index) >= ring.at_least or not still_free
+
+
+@given(policy=policies(), members=names, joining=names)
+def test_who_was_drafted_stays_drafted_when_others_join(policy: Policy, members: set[str], joining: set[str]) -> None:
+    before = draft(policy, members)
+    after = draft(policy, members | joining, before)
+    assert set(before) <= set(after)
+
+
+@given(policy=policies(), members=names)
+def test_drafting_is_deterministic_and_settles(policy: Policy, members: set[str]) -> None:
+    drafts = draft(policy, sorted(members))
+    assert draft(policy, sorted(members, reverse=True)) == drafts
+    assert draft(policy, members, drafts) == drafts
+
+
+def test_the_lowest_ring_points_are_drafted() -> None:
+    policy = Policy(version=1, segments=("office",), rings=(Ring(name="canary", at_least=2), Ring(name="all")))
+    members = [f"pc-{number}" for number in range(20)]
+    assert {entry.device for entry in draft(policy, members)} == set(sorted(members, key=ring_point)[:2])
+
+
+def test_a_device_that_left_makes_room_for_another() -> None:
+    policy = Policy(version=1, segments=("office",), rings=(Ring(name="canary", at_least=1), Ring(name="all")))
+    first = draft(policy, {"a", "b"})
+    (gone,) = (entry.device for entry in first)
+    (successor,) = draft(policy, {"a", "b"} - {gone}, first)
+    assert successor.device != gone
+
+
+def test_a_smaller_signed_number_takes_drafts_back() -> None:
+    wide = Policy(version=1, segments=("office",), rings=(Ring(name="canary", at_least=3), Ring(name="all")))
+    narrow = Policy(version=2, segments=("office",), rings=(Ring(name="canary", at_least=1), Ring(name="all")))
+    members = {"a", "b", "c", "d"}
+    drafts = draft(wide, members)
+    assert draft(narrow, members, drafts) == drafts[:1]
+
+
+def test_evidence_counts_final_words_and_rollbacks_under_way() -> None:
+    policy = Policy(version=1, segments=("office",), rings=(Ring(name="canary", devices=("a",)), Ring(name="all")))
+    states = {
+        "a": InstallState.COMMITTED,
+        "b": InstallState.ROLLING_BACK,
+        "c": InstallState.FAILED,
+        "d": InstallState.PROBATION,
+        "stranger": InstallState.COMMITTED,
+    }
+    canary, rest = gather_evidence(policy, ("a", "b", "c", "d", "e"), (), states)
+    assert (canary.members, canary.committed, canary.failed, canary.pending) == (1, 1, 0, 0)
+    assert (rest.members, rest.committed, rest.failed, rest.pending) == (4, 0, 2, 2)
+
+
+@given(policy=policies(), members=names)
+def test_evidence_counts_every_member_once(policy: Policy, members: set[str]) -> None:
+    found = gather_evidence(policy, members, draft(policy, members), {})
+    assert sum(ring.members for ring in found) == len(members)
+    assert all(ring.pending == ring.members for ring in found)
+
+
+def test_a_release_reaches_only_the_segments_it_has_torrents_for() -> None:
+    def device(name: str, segment: str) -> Device:
+        return Device(
+            device=name, segment=segment, site="home", public_pem=b"", token_sha256="", enrolled_at=0,
+            certificate_expires=0,
+        )  # fmt: skip
+
+    rollout = Rollout(manifest_sha256="0" * 64, product="p", version="1", release_counter=1, segments=("office",))
+    assert reachable(rollout, [device("b", "office"), device("c", "lab"), device("a", "office")]) == ("a", "b")
