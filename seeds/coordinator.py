@@ -69,6 +69,7 @@ class _Services:
     metrics: AsgiApp
     rollouts: Rollouts
     renewal: OnlineRenewal
+    changes: Changes
 
 
 async def run_coordinator(
@@ -91,9 +92,15 @@ async def run_coordinator(
         async with trio.open_nursery() as nursery:
             # Signed files are served first: they are good whatever becomes of the rollouts.
             bound = await _listen(fleet, services, nursery)
-            await nursery.start(partial(keep_running, services.renewal.run, name="online_renewal"))
-            await nursery.start(partial(keep_running, services.rollouts.run, name="rollouts"))
-            await nursery.start(serve_requests, fleet.control_socket, partial(_answer, services))
+            await nursery.start(services.changes.close_when_cancelled)
+            # Side by side: while one of them waits for better times, the others work.
+            async with trio.open_nursery() as starting:
+                for service in (
+                    partial(keep_running, services.renewal.run, name="online_renewal"),
+                    partial(keep_running, services.rollouts.run, name="rollouts"),
+                    partial(serve_requests, fleet.control_socket, partial(_answer, services)),
+                ):
+                    starting.start_soon(nursery.start, service)
             task_status.started(bound)
 
 
@@ -164,6 +171,7 @@ def _wire(fleet: Fleet, opened: _Opened, store: Store, clock: WallClock, pace: P
             clock=clock,
             metrics=metrics,
         ),
+        changes=changes,
     )
 
 

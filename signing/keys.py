@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.exceptions import KeyMismatchError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
+from signing.durable_file import flush
 from signing.encrypted_pkcs8 import encrypt_private_key
 from signing.errors import BadInput, KeyUnavailable
 
@@ -47,7 +48,7 @@ def create_key_file(path: Path, passphrase: bytes) -> Key:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    flush(path.parent)
     return SSlibKey.from_crypto(private.public_key())
 
 
@@ -119,11 +120,3 @@ def _read_key_file(path: Path) -> bytes:
     if len(pem) > MAX_KEY_FILE_BYTES:
         raise KeyUnavailable(f"{path}: is larger than any key file ({MAX_KEY_FILE_BYTES} bytes)")
     return pem
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

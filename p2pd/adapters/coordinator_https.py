@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from p2pd.adapters.http_chunks import raw_chunks, words_of
 from p2pd.ports_control import CoordinatorUnavailable, Refused, ReportVerdict
 from signing.reasons import Reason
 
@@ -94,13 +95,14 @@ async def _ask(
     try:
         async with client.stream(method, url, json=body, timeout=timeout) as response:
             data = bytearray()
-            async for chunk in response.aiter_raw():
-                data += chunk
-                if len(data) > MAX_ANSWER_BYTES:
-                    raise CoordinatorUnavailable(f"{url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+            async with raw_chunks(response) as chunks:
+                async for chunk in chunks:
+                    data += chunk
+                    if len(data) > MAX_ANSWER_BYTES:
+                        raise CoordinatorUnavailable(f"{url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
     except (httpx.HTTPError, RuntimeError) as problem:
         # RuntimeError: the client was closed by a renewal while we waited; the next call uses the new one.
-        raise CoordinatorUnavailable(f"{url}: {problem or type(problem).__name__}") from problem
+        raise CoordinatorUnavailable(f"{url}: {words_of(problem)}") from problem
     try:
         answer = json.loads(bytes(data))
     except ValueError:

@@ -7,10 +7,10 @@ from typing import Literal
 import httpx
 import trio
 
+from p2pd.adapters.http_chunks import raw_chunks, words_of
 from p2pd.ports import OriginFailure
 from signing.reasons import Reason
 
-CHUNK_BYTES = 65_536
 SILENCE_SECONDS = 20.0  # between two reads; slower than this is as good as away, and another endpoint takes over
 _PARTIAL_CONTENT = 206
 
@@ -33,16 +33,13 @@ class OriginHttps:
             async with self._client.stream("GET", url, headers=headers, timeout=SILENCE_SECONDS) as answer:
                 if answer.status_code != _PARTIAL_CONTENT:
                     raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: HTTP {answer.status_code} to a range request")
-                async for chunk in answer.aiter_raw(CHUNK_BYTES):
-                    received += len(chunk)
-                    if received > length:
-                        raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: more than the {length} bytes asked for")
-                    yield chunk
+                async with raw_chunks(answer) as chunks:
+                    async for chunk in chunks:
+                        received += len(chunk)
+                        if received > length:
+                            raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: more than the {length} bytes asked for")
+                        yield chunk
         except httpx.HTTPError as problem:
-            raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: {_words(problem)}") from problem
+            raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: {words_of(problem)}") from problem
         except trio.BrokenResourceError as problem:
             raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: the connection broke") from problem
-
-
-def _words(problem: httpx.HTTPError) -> str:
-    return str(problem) or type(problem).__name__

@@ -141,7 +141,7 @@ class TorrentTransfer:
         """Take in an answer to `post_status`."""
         if self._is_leaving:
             return
-        for index, has_piece in enumerate(status.pieces):  # empty unless it was asked for
+        for index, has_piece in enumerate(status.pieces):  # none unless they were asked for
             if has_piece:
                 self._have[index] = True
         self._bytes_lan = status.total_payload_download
@@ -149,7 +149,9 @@ class TorrentTransfer:
         if status.state in _UNSETTLED:
             return
         self._checked.set()
-        if status.is_seeding and not self._is_flushing:
+        if status.is_seeding and not all(self._have):
+            self._ask(_EVERYTHING)  # alerts were lost
+        elif status.is_seeding and not self._is_flushing:
             # All pieces are there, and maybe in memory only: complete is what is in the file.
             self._is_flushing = True
             self._handle.flush_cache()

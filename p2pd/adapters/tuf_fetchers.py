@@ -17,6 +17,8 @@ import trio
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
 
+from p2pd.adapters.http_chunks import words_of
+
 MAX_BYTES_IN_MEMORY = 16 * 2**20  # of one download: all that a daemon fetches this way; larger ones go to disk
 MAX_ANSWER_BYTES = 16_384  # of an error page that is read to its end, so that the connection can be used again
 CHUNK_BYTES = 65_536
@@ -146,15 +148,4 @@ def _download_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as problem:
-        raise DownloadError(f"{url}: {_words(problem)}") from problem
-
-
-def _words(problem: BaseException) -> str:
-    # httpx's own texts are empty, or say no more than "all attempts failed": the reason is deeper in.
-    words = type(problem).__name__
-    deeper: BaseException | None = problem
-    while deeper is not None:
-        words = str(deeper) or words
-        first = deeper.exceptions[0] if isinstance(deeper, BaseExceptionGroup) else None
-        deeper = first or deeper.__cause__ or deeper.__context__
-    return words
+        raise DownloadError(f"{url}: {words_of(problem)}") from problem

@@ -13,6 +13,7 @@ import httpx
 import trio
 
 from p2pd.adapters.coordinator_https import ANSWER_SECONDS, post_json
+from p2pd.adapters.http_chunks import raw_chunks, words_of
 from p2pd.adapters.identity_files import Enrolment, IdentityFiles
 from p2pd.config import AgentConfig
 from p2pd.host.atomic_file import write_atomically
@@ -65,13 +66,14 @@ async def _fetch_authority(token: EnrolmentToken) -> bytes:
         async with (
             httpx.AsyncClient(verify=context, trust_env=False) as client,
             client.stream("GET", url, timeout=ANSWER_SECONDS) as answer,
+            raw_chunks(answer) as chunks,
         ):
-            async for chunk in answer.aiter_raw():
+            async for chunk in chunks:
                 data += chunk
                 if len(data) > MAX_PEM_BYTES:
                     raise BadInput(url, f"is longer than {MAX_PEM_BYTES} bytes")
     except httpx.HTTPError as problem:
-        raise CoordinatorUnavailable(f"{url}: {problem or type(problem).__name__}") from problem
+        raise CoordinatorUnavailable(f"{url}: {words_of(problem)}") from problem
     return bytes(data)
 
 

@@ -74,8 +74,8 @@ class Recognised:
 class TagBook:
     """Makes sense of tags. Made by `write`; write another when members, torrents, metadata or the epoch change.
 
-    Only presence tags are worked out ahead (three for each member, about 0.1 s for the 5,000 members that a site may have);
-    who a sighting is takes one lookup a tag, and then one HMAC for each torrent we know. Working those out ahead too
+    Only presence tags are worked out ahead: three for each member, about 0.1 s for the 5,000 that a site may have.
+    Who a sighting is takes one lookup a tag, and then one HMAC for each torrent we know. Working those out ahead too
     would cost members times torrents: seconds on a large site, for devices that are mostly not on this LAN.
     """
 

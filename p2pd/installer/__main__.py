@@ -38,20 +38,6 @@ def main(config_file: Path, plain_logs: bool) -> None:
     except SigningError as problem:
         click.echo(f"p2pd-install: {problem}", err=True)
         sys.exit(EXIT_BAD_INPUT)
-    except BaseExceptionGroup as group:
-        _exit_for(group)
-
-
-def _exit_for(group: BaseExceptionGroup[BaseException]) -> None:
-    """Say in one line what an administrator can mend; anything else is a bug and keeps its traceback."""
-    mendable, bugs = group.split(SigningError)
-    if bugs is not None or mendable is None:
-        raise group
-    first: BaseException = mendable
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    click.echo(f"p2pd-install: {first}", err=True)
-    sys.exit(EXIT_BAD_INPUT)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,12 @@ class Disk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     def make_directory(self, path: Path, mode: int = 0o700) -> None:
-        """Create `path`; an existing directory is left as it is."""
-        path.mkdir(mode=mode, exist_ok=True)
+        """Create `path` with `mode`, whatever the umask; an existing directory is left as it is."""
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            return
+        path.chmod(mode)
 
     def create_file(self, name: str | Path, *, mode: int = 0o600, directory: int | None = None) -> int:
         """Create a file that is not there yet, relative to the open `directory`, and return its descriptor."""

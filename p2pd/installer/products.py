@@ -144,12 +144,15 @@ class Products:
         elif record.phase is Phase.ROLLING_BACK:
             _log.warning("resuming an interrupted rollback", product=product)
             record = self._resume_rollback(record)
-        installer, active = self._installer(record), record.active
-        expected = active.slot if active is not None else None
-        if installer.active() != expected and (expected is None or installer.holds(expected)):
-            installer.activate(expected)
+        self._switch_to(self._installer(record), record.active)
         self._sweep(record)
         return record
+
+    def _switch_to(self, installer: PackageInstaller, release: Release | None) -> None:
+        """Make sure that `release` is in use, if it is there to be used."""
+        expected = release.slot if release is not None else None
+        if installer.active() != expected and (expected is None or installer.holds(expected)):
+            installer.activate(expected)
 
     def _reserve_fallback(self, record: ProductRecord) -> None:
         # The slot itself need not be looked at: from a verified transport it can be unpacked again at any time.
@@ -180,7 +183,7 @@ class Products:
             self._journal.write(record.on_probation())
             installer.activate(candidate.slot)
         except Exception:
-            installer.activate(idle.active.slot if idle.active is not None else None)
+            self._switch_to(installer, idle.active)
             self._undo_install(record)
             raise
         _log.info("on probation", product=wanted.product, version=wanted.version, slot=candidate.slot)

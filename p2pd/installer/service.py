@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,11 +44,15 @@ def open_installer(config: InstallerConfig, disk: Disk, clock: WallClock) -> Ite
     """Everything behind the socket, recovered from whatever interrupted the last one. One at a time per state_dir."""
     state, root = Path(config.state_dir), Path(config.install_root)
     try:
-        for directory in (state, state / "trust", state / "journal", state / "releases"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (root / "products").mkdir(mode=0o755, parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for directory in (state / "trust", state / "journal", state / "releases"):
+            disk.make_directory(directory, 0o700)
+        disk.make_directory(root / "products", 0o755)
     except OSError as problem:
         raise BadInput(str(problem.filename), f"cannot be made ({problem.strerror})") from problem
+    for directory in (state, root, root / "products"):
+        _check_ours(directory)
     with _only_process(state):
         verifier = Verifier(state / "trust", disk, now=clock.now)
         verifier.prepare(_initial_root(Path(config.initial_root)))
@@ -71,6 +76,14 @@ def _initial_root(path: Path) -> bytes:
     except OSError as problem:
         remedy = "`p2pd enroll` writes the repository's first root there"
         raise BadInput(str(path), f"initial_root cannot be read ({problem.strerror})", remedy) from problem
+
+
+def _check_ours(directory: Path) -> None:
+    """Whoever else may write there could exchange what was verified, so nobody may."""
+    facts = directory.stat()
+    if facts.st_uid != os.geteuid() or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem = f"belongs to user {facts.st_uid} with mode {stat.S_IMODE(facts.st_mode):o}"
+        raise BadInput(str(directory), problem, f"give it to user {os.geteuid()}, writable by nobody else")
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class PayloadShelf:
             if not staged.is_file():
                 raise BadInput(content.sha256, "the transport file is gone", "build the release again")
             _verify(staged, content)
-            served.hardlink_to(staged)
+            staged.rename(served)
             sync_directory(self._served)
 
     def unstage(self, content: Content) -> None:

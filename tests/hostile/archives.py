@@ -55,10 +55,10 @@ def tar_member(
     return header + data + bytes(-len(data) % BLOCK)
 
 
-def pax_header(records: dict[bytes, bytes], *, declared_size: int | None = None) -> bytes:
-    """A pax extended header for the member that follows."""
+def pax_header(records: dict[bytes, bytes], *, declared_size: int | None = None, kind: bytes = PAX) -> bytes:
+    """A pax extended header for the member that follows, or with kind `g` for all that follow."""
     body = b"".join(_pax_record(key, value) for key, value in records.items())
-    return tar_member("PaxHeaders/member", body, kind=PAX, declared_size=declared_size)
+    return tar_member("PaxHeaders/member", body, kind=kind, declared_size=declared_size)
 
 
 def tar(*members: bytes) -> bytes:

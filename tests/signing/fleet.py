@@ -16,6 +16,8 @@ from signing.roles import ROLES
 EPOCH = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AUTHORITY = {"trust/default.pem": b"certificate"}
 POLICY = {"policies/fleet": b"policy 1"}
+MANIFEST = "patches/tzdata/2025.2/manifest"
+RELEASE = {MANIFEST: b"manifest", "patches/tzdata/2025.2/default.torrent": b"torrent"}
 
 
 class Fleet:

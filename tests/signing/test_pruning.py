@@ -104,3 +104,33 @@ def test_what_is_pending_is_not_pruned(fleet: Fleet, client: Client, tmp_path: P
     fleet.sign("patches")
     fleet.publish("patches")
     assert client.read(fleet.now, "patches/p/1/manifest") == b"waiting"
+
+
+def test_numbers_that_a_crash_left_taken_stay_taken(fleet: Fleet) -> None:
+    metadata = fleet.directory / "metadata"
+    for number in (8, 9):
+        (metadata / f"{number}.schedules.json").write_bytes((metadata / "1.schedules.json").read_bytes())
+    publish_schedules(fleet, 10)
+    (metadata / "30.policies.json").write_bytes((metadata / "1.policies.json").read_bytes())
+    fleet.wait(hours=2)
+    fleet.repository.prune(now=fleet.now)
+    assert names(fleet, "*.policies.json") == ["1.policies.json", "30.policies.json"]
+    assert "8.schedules.json" not in names(fleet, "*.schedules.json")
+    assert "19.schedules.json" in names(fleet, "*.schedules.json")
+    fleet.release({"policies/fleet": b"policy 2"}, role="policies")
+    assert names(fleet, "*.policies.json") == ["1.policies.json", "30.policies.json", "31.policies.json"]
+
+
+def test_half_written_files_of_killed_writers_go(fleet: Fleet) -> None:
+    fleet.repository.stage("policies", {"policies/fleet": b"policy 2"}, now=fleet.now)
+    publish_schedules(fleet, 10)
+    halves = [
+        fleet.directory / place / ".x1y2z3.part"
+        for place in ("metadata", "pending", "pending/targets/policies", "targets/schedules")
+    ]
+    for half in halves:
+        half.write_bytes(b"half")
+    fleet.wait(hours=2)
+    fleet.repository.prune(now=fleet.now)
+    assert [half for half in halves if half.exists()] == []
+    assert fleet.repository.read_pending("policies", "policies/fleet") == b"policy 2"

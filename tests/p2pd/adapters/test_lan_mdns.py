@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is peculiar to mDNS; what any Lan does is in tests/contracts/test_lan.py."""
 
+import asyncio
 import secrets
 import socket
+import sys
 import threading
 from collections import deque
 from math import inf
@@ -10,11 +12,19 @@ from math import inf
 import psutil
 import pytest
 import trio
-from zeroconf import current_time_millis
+from zeroconf import (  # type: ignore[attr-defined]  # exported to users, but left out of its __all__
+    DNSAddress,
+    DNSService,
+    DNSText,
+    RecordUpdate,
+    current_time_millis,
+)
 
 from p2pd.adapters import lan_mdns
 from p2pd.adapters.lan_mdns import LanUnavailable, open_lan
 from p2pd.adapters.mdns_link import MdnsLink
+from p2pd.adapters.mdns_table import full_name
+from p2pd.adapters.mdns_text import write_text
 from p2pd.ports import MAX_TAGS, Announcement, Departure, Endpoint, Sighting
 from signing.errors import BadInput
 
@@ -52,6 +62,17 @@ async def test_closing_leaves_no_thread_and_no_socket() -> None:
         assert _mdns_sockets() == 2
     assert _mdns_sockets() == 0
     assert not [thread.name for thread in threading.enumerate() if "zeroconf" in thread.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket hears only the groups that it joined itself")
+async def test_every_socket_stays_on_its_interface() -> None:
+    link = await trio.to_thread.run_sync(lambda: MdnsLink("127.0.0.2", own=(), on_news=lambda _: None))
+    try:
+        sockets = [reader.sock for reader in link._zeroconf.engine.readers]
+        devices = [each.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16) for each in sockets]
+    finally:
+        await trio.to_thread.run_sync(link.close)
+    assert devices == [b"lo\0", b"lo\0"]
 
 
 async def test_one_wire_twice_is_one_sighting_and_one_departure() -> None:
@@ -120,6 +141,47 @@ async def test_a_silent_peer_departs_and_is_asked_for_first() -> None:
         await trio.to_thread.run_sync(link.close)
     assert [name for name in asked if name.startswith(item.instance)]
     assert Departure(instance=item.instance) in departures
+
+
+async def test_what_has_been_replaced_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = await trio.to_thread.run_sync(lambda: MdnsLink("127.0.0.2", own=(), on_news=lambda _: None))
+    old, new = announcement(), announcement()
+    sent: list[bytes] = []
+    monkeypatch.setattr(link._zeroconf, "async_send", lambda out: sent.extend(out.packets()))
+    try:
+        for said in (old, new):
+            await trio.to_thread.run_sync(link.publish, "0123456789abcdef", said)
+        with trio.fail_after(5):
+            await trio.to_thread.run_sync(link._on_loop, _finish(link))
+    finally:
+        monkeypatch.undo()
+        await trio.to_thread.run_sync(link.close)
+    order = ["old" if min(old.tags) in packet else "new" for packet in sent if b"n=" in packet]
+    assert order == ["old", "new", "new", "new"]
+
+
+async def _finish(link: MdnsLink) -> None:
+    await asyncio.gather(*link._broadcasts)
+
+
+async def test_what_runs_out_in_the_cache_of_zeroconf_is_no_news() -> None:
+    """It hands out records that are over in the same way as those that come in."""
+    heard: list[Sighting | Departure] = []
+    link = await trio.to_thread.run_sync(lambda: MdnsLink("127.0.0.2", own=(), on_news=heard.append))
+    name, now = full_name("0123456789abcdef"), current_time_millis()
+    old, new = announcement(), announcement()
+    try:
+        records = [
+            DNSService(name, 33, 1, 60, 0, 0, 7001, "host.local.", now),
+            DNSAddress("host.local.", 1, 1, 60, bytes([127, 0, 0, 9]), created=now),
+            DNSText(name, 16, 1, 60, write_text(0, new.tags), now),
+        ]
+        link._hear([RecordUpdate(record, None) for record in records], now)
+        over = DNSText(name, 16, 1, 1, write_text(0, old.tags), now - 1_001)
+        link._hear([RecordUpdate(over, over)], now)
+    finally:
+        await trio.to_thread.run_sync(link.close)
+    assert [item.tags for item in heard if isinstance(item, Sighting) and item.instance in name] == [new.tags]
 
 
 async def test_a_host_that_is_alone_says_it_again(monkeypatch: pytest.MonkeyPatch) -> None:

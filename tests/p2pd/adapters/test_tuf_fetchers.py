@@ -208,16 +208,16 @@ class TestLimits:
 
     async def test_a_source_that_keeps_the_pace_may_take_many_windows(self) -> None:
         async def steady(stream: trio.abc.Stream) -> None:
-            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n")
-            for _ in range(6):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+            for _ in range(9):
                 await stream.send_all(b"\0" * 100)
                 await trio.sleep(0.1)
 
         server = RawServer()
         server.answers["/x"] = steady
-        patient = FetchLimits(window_seconds=0.35, window_bytes=100)
+        patient = FetchLimits(window_seconds=0.6, window_bytes=100)
         async with serving(server) as url:
-            assert len(await download(f"{url}/x", limits=patient)) == 600
+            assert len(await download(f"{url}/x", limits=patient)) == 900
 
 
 class TestFailures:

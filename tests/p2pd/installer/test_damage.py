@@ -111,7 +111,7 @@ def test_a_damaged_record_stops_its_product_and_no_other(
     assert again.in_use() == FIRST_FILES
 
 
-@pytest.mark.parametrize("files", range(8))
+@pytest.mark.parametrize("files", range(7))
 def test_a_full_disk_refuses_and_leaves_nothing(
     endpoint: Endpoint, second: MadeRelease, tmp_path: Path, files: int
 ) -> None:
@@ -189,3 +189,17 @@ def test_what_cannot_be_removed_is_no_failure(
     assert len(endpoint.slots()) == 3
     Endpoint(endpoint.directory).products.recover()
     assert len(endpoint.slots()) == 2
+
+
+def test_a_full_disk_while_a_damaged_fallback_is_unpacked_again(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease
+) -> None:
+    endpoint.install(second)
+    (slot_of(endpoint, first) / "readme").write_bytes(b"evil!\n")
+    slots = endpoint.slots()
+    with pytest.raises(InstallRefused) as refused:
+        Endpoint(endpoint.directory, FullDisk(1)).products.rollback("tool", second.sha256)
+    assert refused.value.reason is Reason.DISK_FULL
+    assert (endpoint.in_use(), endpoint.slots()) == (SECOND_FILES, slots)
+    endpoint.products.rollback("tool", second.sha256)
+    assert endpoint.in_use() == FIRST_FILES

@@ -61,11 +61,11 @@ def write_directory(sample: Sample, root: Path, *, order: Sequence[str] = (), mo
 
 
 def to_tar(
-    sample: Sample, *, order: Sequence[str] = (), format: int = tarfile.GNU_FORMAT, prefix: str = "", mtime: float = 7
+    sample: Sample, *, order: Sequence[str] = (), form: int = tarfile.GNU_FORMAT, prefix: str = "", mtime: float = 7
 ) -> bytes:
     """`sample` as an uncompressed tar, its members in `order`."""
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=format) as archive:
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
         for path in order or tuple(sample):
             item = sample[path]
             header = tarfile.TarInfo(prefix + path)

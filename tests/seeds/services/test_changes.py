@@ -25,3 +25,20 @@ async def test_waiters_are_woken_by_a_newer_version_only(nursery: trio.Nursery) 
     changes.announce(8)
     await wait_all_tasks_blocked()
     assert woken[-1] == (7, 8)
+
+
+async def test_nobody_waits_beyond_the_end(nursery: trio.Nursery) -> None:
+    changes, woken = Changes(5), []
+
+    async def wait() -> None:
+        woken.append(await changes.newer_than(5))
+
+    nursery.start_soon(wait)
+    async with trio.open_nursery() as ending:
+        await ending.start(changes.close_when_cancelled)
+        await wait_all_tasks_blocked()
+        assert woken == []
+        ending.cancel_scope.cancel()
+    await wait_all_tasks_blocked()
+    assert woken == [5]
+    assert await changes.newer_than(9) == 5

@@ -43,9 +43,8 @@ async def test_expired_metadata_is_named_by_role(probe: Probe, clock: SetClock) 
 
 async def test_a_database_that_is_gone_is_seen(probe: Probe, store: Store, tmp_path: Path) -> None:
     store.close()
-    for path in tmp_path.glob("coordinator.sqlite*"):
-        path.unlink()
-    tmp_path.joinpath("coordinator.sqlite").mkdir()
+    (tmp_path / "coordinator.sqlite").unlink()
+    (tmp_path / "coordinator.sqlite").mkdir()
     found = await probe().check()
     assert (found.healthy, found.facts["database"]) == (False, "unavailable")
 

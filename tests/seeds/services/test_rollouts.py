@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop takes steps when poked, when a soak ends, and every now and then; never two at once."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 import trio
@@ -26,10 +27,13 @@ ROLLOUT = Rollout(
 )
 
 
+T = TypeVar("T")
+
+
 class InlineWorker(Worker):
     """Runs calls in place: a thread would look idle to the frozen clock."""
 
-    async def run(self, call: Callable[[], object]) -> object:  # type: ignore[override]  # the tests' one type
+    async def run(self, call: Callable[[], T]) -> T:
         await trio.lowlevel.checkpoint()
         return call()
 
@@ -64,71 +68,69 @@ def loop(wall_clock: FrozenWallClock) -> Loop:
     return Loop(wall_clock)
 
 
-@pytest.fixture
-def jump(frozen_clock: MockClock) -> Callable[[float], Awaitable[None]]:
-    async def jump(seconds: float) -> None:
-        frozen_clock.jump(seconds)
-        await wait_all_tasks_blocked()
-
-    return jump
-
-
-Jump = Callable[[float], Awaitable[None]]
+async def jump(clock: MockClock, seconds: float) -> None:
+    """Let `seconds` pass, and everything happen that they bring."""
+    clock.jump(seconds)
+    await wait_all_tasks_blocked()
 
 
 async def test_it_is_ready_after_the_first_step(loop: Loop, nursery: trio.Nursery) -> None:
-    assert loop.rollouts.outcome is None
     await nursery.start(loop.rollouts.run)
     assert loop.steps == 1
     assert loop.rollouts.outcome is not None
+    assert loop.rollouts.outcome.rollouts == (ROLLOUT,)
     labels = {"product": "tzdata", "state": "running"}
     assert loop.metrics.registry.get_sample_value("seeds_rollout_state", labels) == 1
 
 
-async def test_it_looks_again_by_itself(loop: Loop, nursery: trio.Nursery, jump: Jump) -> None:
+async def test_it_looks_again_by_itself(loop: Loop, nursery: trio.Nursery, frozen_clock: MockClock) -> None:
     await nursery.start(loop.rollouts.run)
     await wait_all_tasks_blocked()
-    await jump(29)
+    await jump(frozen_clock, 29)
     assert loop.steps == 1
-    await jump(1)
-    await jump(0.25)
+    await jump(frozen_clock, 1)
+    await jump(frozen_clock, 0.25)
     assert loop.steps == 2
 
 
-async def test_pokes_in_a_burst_make_one_step_and_wake_who_waits(loop: Loop, nursery: trio.Nursery, jump: Jump) -> None:
+async def test_pokes_in_a_burst_make_one_step_and_wake_who_waits(
+    loop: Loop, nursery: trio.Nursery, frozen_clock: MockClock
+) -> None:
     await nursery.start(loop.rollouts.run)
     await wait_all_tasks_blocked()
     for _ in range(5):
         loop.rollouts.poke()
     await wait_all_tasks_blocked()
     assert (loop.steps, loop.changes.version) == (1, 1)
-    await jump(0.25)
+    await jump(frozen_clock, 0.25)
     assert (loop.steps, loop.changes.version) == (2, 2)
-    await jump(10)
+    await jump(frozen_clock, 10)
     assert loop.steps == 2
 
 
-async def test_a_poke_during_a_step_is_not_lost(loop: Loop, nursery: trio.Nursery, jump: Jump) -> None:
+async def test_a_poke_during_a_step_is_not_lost(loop: Loop, nursery: trio.Nursery, frozen_clock: MockClock) -> None:
     loop.rollouts.poke()
     await nursery.start(loop.rollouts.run)
     loop.rollouts.poke()  # after the step began to look, before it sleeps
     await wait_all_tasks_blocked()
-    await jump(0.25)
+    await jump(frozen_clock, 0.25)
     assert loop.steps == 2
 
 
 async def test_the_end_of_a_soak_is_not_waited_beyond(
-    loop: Loop, wall_clock: FrozenWallClock, nursery: trio.Nursery, jump: Jump
+    loop: Loop, wall_clock: FrozenWallClock, nursery: trio.Nursery, frozen_clock: MockClock
 ) -> None:
     loop.due = wall_clock.now().timestamp() + 5
     await nursery.start(loop.rollouts.run)
     await wait_all_tasks_blocked()
-    await jump(5)
-    await jump(0.25)
+    await jump(frozen_clock, 5)
+    await jump(frozen_clock, 0.25)
     assert loop.steps == 2
 
 
-async def test_recompute_answers_with_a_step_that_began_after_it(loop: Loop, nursery: trio.Nursery, jump: Jump) -> None:
+async def test_recompute_answers_with_a_step_that_began_after_it(
+    loop: Loop, nursery: trio.Nursery, frozen_clock: MockClock
+) -> None:
     await nursery.start(loop.rollouts.run)
     answers: list[int] = []
 
@@ -138,11 +140,11 @@ async def test_recompute_answers_with_a_step_that_began_after_it(loop: Loop, nur
     nursery.start_soon(ask)
     await wait_all_tasks_blocked()
     assert answers == []
-    await jump(0.25)
+    await jump(frozen_clock, 0.25)
     assert answers == [2]
 
 
-async def test_recompute_does_not_wait_for_ever(loop: Loop, nursery: trio.Nursery, jump: Jump) -> None:
+async def test_recompute_does_not_wait_for_ever(loop: Loop, nursery: trio.Nursery, frozen_clock: MockClock) -> None:
     problems: list[str] = []
 
     async def ask() -> None:
@@ -153,7 +155,7 @@ async def test_recompute_does_not_wait_for_ever(loop: Loop, nursery: trio.Nurser
 
     nursery.start_soon(ask)
     await wait_all_tasks_blocked()
-    await jump(10)
+    await jump(frozen_clock, 10)
     assert problems == ["no step was finished within 10 s"]
 
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent remembers across a power cut: journal, spool, payloads, identity."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from p2pd.adapters.identity_files import Enrolment, IdentityFiles
+from p2pd.adapters.journal_files import JournalFiles
+from p2pd.adapters.payload_files import SPARE_BYTES, PayloadFiles
+from p2pd.adapters.report_spool import ReportSpool
+from p2pd.ports import PayloadStoreFull
+from p2pd.ports_control import Attempt, ProductRecord
+from signing.devices import DeviceKey
+from signing.envelope import open_envelope
+from signing.errors import BadInput
+from signing.reasons import Reason
+from signing.report import InstallState, Report
+
+KEY = DeviceKey.generate()
+RUN = trio.to_thread.run_sync
+ATTEMPT = Attempt(
+    product="app",
+    version="2",
+    release_counter=2,
+    manifest_sha256="a" * 64,
+    manifest=b"\x00manifest",
+    state=InstallState.PROBATION,
+    began=1_800_000_000,
+    reason=Reason.HEALTH_CHECK_FAILED,
+    previous_version="1",
+    seconds=1.5,
+)
+
+
+def report(sequence: int) -> Report:
+    return Report(
+        device="desk-1",
+        sequence=sequence,
+        time=1,
+        product="app",
+        version="2",
+        manifest_sha256="a" * 64,
+        state=InstallState.COMMITTED,
+    )
+
+
+async def test_a_record_is_there_for_the_next_process(tmp_path: Path) -> None:
+    record = ProductRecord(attempt=ATTEMPT, quarantined=("b" * 64,))
+    await JournalFiles(tmp_path / "journal", RUN).load()
+    await JournalFiles(tmp_path / "journal", RUN).save("lib/../x", record)
+    assert await JournalFiles(tmp_path / "journal", RUN).load() == {"lib/../x": record}
+    assert {path.name for path in tmp_path.iterdir()} == {"journal"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xc1", b"\x81\xa7unknown\x01"])
+async def test_a_damaged_record_is_set_aside_and_the_others_are_read(tmp_path: Path, damage: bytes) -> None:
+    journal = JournalFiles(tmp_path, RUN)
+    await journal.save("good", ProductRecord())
+    (tmp_path / "bad.record").write_bytes(damage)
+    assert await journal.load() == {"good": ProductRecord()}
+    assert (tmp_path / "bad.unreadable").read_bytes() == damage
+
+
+async def test_reports_wait_in_order_and_go_one_by_one(tmp_path: Path) -> None:
+    spool = ReportSpool(tmp_path / "spool", KEY, RUN)
+    for _ in range(3):
+        await spool.append(report)
+    waiting = await spool.oldest(2)
+    assert [sequence for sequence, _ in waiting] == [1, 2]
+    assert open_envelope(Report, waiting[0][1], KEY.public_pem, where="spool") == report(1)
+    await spool.discard(1)
+    assert [sequence for sequence, _ in await spool.oldest(9)] == [2, 3]
+
+
+async def test_a_sequence_number_is_never_used_twice_even_after_all_reports_are_gone(tmp_path: Path) -> None:
+    for expected in (1, 2, 3):
+        spool = ReportSpool(tmp_path, KEY, RUN)
+        await spool.append(report)
+        assert [sequence for sequence, _ in await spool.oldest(9)] == [expected]
+        await spool.discard(expected)
+
+
+async def test_a_full_spool_drops_its_oldest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pd.adapters.report_spool.MAX_SPOOLED", 3)
+    spool = ReportSpool(tmp_path, KEY, RUN)
+    for _ in range(5):
+        await spool.append(report)
+    assert [sequence for sequence, _ in await spool.oldest(9)] == [3, 4, 5]
+
+
+async def test_room_is_asked_for_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = PayloadFiles(tmp_path, RUN)
+    free = SPARE_BYTES + 1_000_000
+    monkeypatch.setattr("shutil.disk_usage", _disk_with(free))
+    await store.make_room("a" * 64, 1_000_000)
+    with pytest.raises(PayloadStoreFull) as full:
+        await store.make_room("a" * 64, 1_000_001)
+    assert full.value.reason is Reason.DISK_FULL
+
+
+async def test_what_lies_there_already_needs_no_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = PayloadFiles(tmp_path, RUN)
+    store.directory("a" * 64).mkdir()
+    (store.directory("a" * 64) / "default").write_bytes(b"x" * 1_000_000)
+    monkeypatch.setattr("shutil.disk_usage", _disk_with(SPARE_BYTES + 10_000))
+    await store.make_room("a" * 64, 1_000_000)
+
+
+async def test_only_wanted_payloads_stay(tmp_path: Path) -> None:
+    store = PayloadFiles(tmp_path, RUN)
+    for digest in ("a" * 64, "b" * 64):
+        store.directory(digest).mkdir()
+        (store.directory(digest) / "default").write_bytes(b"x")
+    (tmp_path / "litter").write_bytes(b"x")
+    await store.retain(frozenset({"a" * 64}))
+    assert await store.has("a" * 64, "default")
+    assert {path.name for path in tmp_path.iterdir()} == {"a" * 64}
+    await store.discard("a" * 64)
+    await store.discard("a" * 64)
+    assert not await store.has("a" * 64, "default")
+
+
+def test_a_digest_that_is_a_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="64 lower-case hexadecimal"):
+        PayloadFiles(tmp_path, RUN).directory("../../etc")
+
+
+def test_the_device_key_is_for_its_owner_only(tmp_path: Path) -> None:
+    files = IdentityFiles(tmp_path)
+    enrolment = Enrolment(
+        device="desk-1", segment="default", site="main", url="https://a.example", agent_url="https://b.example"
+    )
+    assert not files.is_enrolled()
+    with pytest.raises(BadInput, match="p2pd enroll"):
+        files.load_enrolment()
+    files.save(enrolment, key=KEY, certificate=b"c", segment_ca=b"s", coordinator_ca=b"o")
+    assert files.load_enrolment() == enrolment
+    assert files.key.stat().st_mode & 0o777 == 0o600
+    assert files.load_key().public_pem == KEY.public_pem
+
+
+def _disk_with(free: int) -> Callable[[Path], Any]:
+    class Usage:
+        def __init__(self) -> None:
+            self.free = free
+
+    return lambda _: Usage()

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything around the endpoints of one site: LAN, WAN, origin, coordinator, administrators, and time."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from trio.testing import MockClock
+
+from p2pd.decisions.ambassadors import rank
+from p2pd.host.wall_clock import WallClock
+from p2pd.services.site import Identity
+from seeds.adapters.store import Store
+from seeds.fleet import Fleet, open_fleet
+from seeds.signers import open_online_keys
+from signing.devices import DeviceKey
+from signing.repository import Repository
+from signing.schedule import Member
+from tests.fakes.fake_coordinator import FakeCoordinator
+from tests.fakes.fake_installer import FakeInstaller
+from tests.fakes.fake_lan import FakeLanNetwork, open_fake_network
+from tests.fakes.fake_origin import FakeOrigin
+from tests.fakes.fake_swarm import FakeSwarmNetwork, open_fake_swarm_network
+from tests.fakes.fake_uplink import FakeUplink
+from tests.fakes.frozen_clock import START
+from tests.simulator.administrator import ONLINE, PRODUCT, SEGMENT, Administrator, Release
+from tests.simulator.endpoint import ORIGIN_URL, SimulatedEndpoint, Surroundings
+from tests.simulator.installer_process import InstallerProcess
+
+SITE = "paris"
+LOOK_SECONDS = 0.25  # how often `until` looks, in virtual time
+INSTALL_SECONDS = 2.0
+
+
+class World:
+    """Made by `open_world` only."""
+
+    def __init__(
+        self,
+        directory: Path,
+        fleet: Fleet,
+        store: Store,
+        clock: MockClock,
+        *,
+        lan: FakeLanNetwork,
+        swarm: FakeSwarmNetwork,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.endpoints: list[SimulatedEndpoint] = []
+        self.lan = lan
+        self.swarm = swarm
+        self.origin_uplink, self.coordinator_uplink = FakeUplink(), FakeUplink()
+        self.origin = FakeOrigin(fleet.payloads, self.origin_uplink)
+        self.wall_clock = WallClock(self.unix)
+        self.coordinator = FakeCoordinator(
+            fleet,
+            store,
+            keys=open_online_keys(fleet, Repository(fleet.repository), ONLINE),
+            authorities={SEGMENT: fleet.open_authority(SEGMENT, ONLINE)},
+            clock=self.wall_clock,
+            uplink=self.coordinator_uplink,
+        )
+        self.administrator = Administrator(fleet, directory / "workshop", self.wall_clock)
+        self._directory = directory
+        self._fleet = fleet
+        self._clock = clock
+        self._asleep_seconds = 0.0
+        self._nursery = nursery
+        self._releases: list[Release] = []
+
+    async def enrol(self, count: int) -> list[SimulatedEndpoint]:
+        """So many new endpoints of the site, their daemons started."""
+        new = [await self._enrol_one(len(self.endpoints) + 1) for _ in range(count)]
+        for endpoint in new:
+            await endpoint.start()
+        return new
+
+    def release(self, version: str, *, product: str = PRODUCT, pieces: int = 24, **about: float) -> Release:
+        """Publish a release to the whole fleet."""
+        release = self.administrator.release(version, product=product, pieces=pieces, **about)
+        self._releases.append(release)
+        for endpoint in self.endpoints:
+            endpoint.installer.inside.offer(release.manifest, release.sha256)
+        self.coordinator.poke()
+        return release
+
+    def recall(self, release: Release) -> None:
+        """Withdraw a release. p2pd-install is not told: here the agent has to see to it alone."""
+        self.administrator.recall(release)
+        self.coordinator.poke()
+
+    def sleep_through(self, seconds: float) -> None:
+        """The lid is closed for so long: the calendar goes on, nothing else does."""
+        self._asleep_seconds += seconds
+
+    def unix(self) -> float:
+        """The calendar, in Unix seconds."""
+        return START.timestamp() + self._clock.current_time() + self._asleep_seconds
+
+    async def until(self, condition: Callable[[], bool], *, within: float = 1_200.0) -> None:
+        """Let time pass until `condition` holds. Fails after `within` virtual seconds."""
+        with trio.move_on_after(within):
+            while not condition():
+                await trio.sleep(LOOK_SECONDS)
+        if not condition():
+            raise AssertionError(f"not within {within:g} s: {self._describe()}")
+
+    async def all_committed(self, release: Release, endpoints: Sequence[SimulatedEndpoint] | None = None) -> None:
+        """Wait until every endpoint (of `endpoints`) has committed the release."""
+        chosen = self.endpoints if endpoints is None else endpoints
+        await self.until(lambda: all(endpoint.has_committed(release) for endpoint in chosen))
+
+    def canary_of(self, release: Release) -> SimulatedEndpoint:
+        """The one endpoint that was drafted into the first ring."""
+        (draft,) = self.coordinator.rollout_of(release.sha256).drafted
+        return next(endpoint for endpoint in self.endpoints if endpoint.device == draft.device)
+
+    def ranked(self, release: Release) -> list[SimulatedEndpoint]:
+        """All endpoints, the best-ranked ambassador first."""
+        by_device = {endpoint.device: endpoint for endpoint in self.endpoints}
+        return [by_device[device] for device in rank(release.info_hash, [Member(device=name) for name in by_device])]
+
+    def cut_off_site(self) -> None:
+        """The site's line to the internet breaks."""
+        self.origin_uplink.cut()
+        self.coordinator_uplink.cut()
+
+    def mend_site(self) -> None:
+        """It is repaired."""
+        self.origin_uplink.mend()
+        self.coordinator_uplink.mend()
+
+    def copies(self, release: Release) -> float:
+        """How often the release left the origin, since the start of the world, if it is the only one."""
+        return sum(self.origin.sent.values()) / release.size
+
+    async def _enrol_one(self, number: int) -> SimulatedEndpoint:
+        device, host, key = f"pc-{number}", f"10.0.0.{number}", DeviceKey.generate()
+        enrolled = await self.coordinator.enrol(device, key, segment=SEGMENT, site=SITE)
+        installer = FakeInstaller(unix_now=self.wall_clock.unix, seconds=INSTALL_SECONDS)
+        for release in self._releases:
+            installer.offer(release.manifest, release.sha256)
+        endpoint = SimulatedEndpoint(
+            self._directory / device,
+            Identity(device=device, segment=SEGMENT, site=SITE),
+            host=host,
+            key=key,
+            root=enrolled.root.encode(),
+            installer=InstallerProcess(installer, self._nursery),
+            surroundings=self._surroundings(device),
+        )
+        self.endpoints.append(endpoint)
+        return endpoint
+
+    def _surroundings(self, device: str) -> Surroundings:
+        def find_origin(host: str) -> Path | None:
+            is_there = ORIGIN_URL.endswith(host) and self.origin_uplink.reaches(device)
+            return self._fleet.repository if is_there else None
+
+        def find_peer(host: str) -> Path | None:
+            return next((peer.mirror for peer in self.endpoints if peer.host == host and peer.is_alive), None)
+
+        return Surroundings(
+            lan=self.lan,
+            swarm=self.swarm,
+            origin=self.origin.line(device),
+            coordinator=self.coordinator.line(device),
+            find_origin=find_origin,
+            find_peer=find_peer,
+            read_clock=self.unix,
+            nursery=self._nursery,
+        )
+
+    def _describe(self) -> str:
+        def words(endpoint: SimulatedEndpoint) -> str:
+            attempt = endpoint.attempt
+            state = f"{attempt.version} {attempt.state} {attempt.reason or ''} {attempt.detail}" if attempt else "-"
+            return f"{endpoint.device}: {endpoint.version} in use, {state}"
+
+        return "; ".join(words(endpoint) for endpoint in self.endpoints)
+
+
+@asynccontextmanager
+async def open_world(directory: Path, fleet_directory: Path, clock: MockClock) -> AsyncIterator[World]:
+    """A site without endpoints, and a coordinator for the fleet in `fleet_directory`, for as long as the block lasts."""
+    fleet = open_fleet(fleet_directory)
+    with Store(fleet.database) as store:
+        async with (
+            open_fake_network() as lan,
+            open_fake_swarm_network() as swarm,
+            trio.open_nursery() as nursery,
+        ):
+            world = World(directory, fleet, store, clock, lan=lan, swarm=swarm, nursery=nursery)
+            await nursery.start(world.coordinator.run)
+            yield world
+            nursery.cancel_scope.cancel()
