@@ -8,6 +8,9 @@
 Kept on disk are the active release, the one before it, and a candidate; no other. During probation these are three:
 should the candidate fail, the release that comes back has its own fallback still.
 
+On its way in each byte of the transport is hashed once, in our own copy, and each byte of the payload once, while it is
+unpacked; reserving the fallback hashes that one's transport once more.
+
 A rollback goes only to what is verified again down to the last byte, and never to a recalled release: then the
 active one stays, with a reason. Installing a newer release over a recalled one is allowed, since that is the remedy.
 """
@@ -151,7 +154,9 @@ class Products:
     def _switch_to(self, installer: PackageInstaller, release: Release | None) -> None:
         """Make sure that `release` is in use, if it is there to be used."""
         expected = release.slot if release is not None else None
-        if installer.active() != expected and (expected is None or installer.holds(expected)):
+        if expected is not None and not installer.holds(expected):
+            _log.error("what should be in use is gone from the disk", slot=str(installer.path(expected)))
+        elif installer.active() != expected:
             installer.activate(expected)
 
     def _reserve_fallback(self, record: ProductRecord) -> None:
@@ -180,10 +185,15 @@ class Products:
         self._journal.write(record)
         try:
             installer.prepare(self._store.keep(manifest, transport), candidate.slot)
+        except Exception:
+            self._undo_install(record)
+            raise
+        try:
             self._journal.write(record.on_probation())
             installer.activate(candidate.slot)
         except Exception:
             self._switch_to(installer, idle.active)
+            self._journal.write(record)  # to be undone: before that, the candidate must not go
             self._undo_install(record)
             raise
         _log.info("on probation", product=wanted.product, version=wanted.version, slot=candidate.slot)

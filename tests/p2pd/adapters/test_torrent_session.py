@@ -199,7 +199,7 @@ async def test_lost_alerts_are_made_up_for(
             while not leech._handle.status().is_seeding:  # noqa: ASYNC110 (nothing tells: that is the point)
                 await trio.sleep(0.01)
         assert not any(leech.progress().have)
-        looked = []
+        looked: list[None] = []
         look_again = leech.look_again
         monkeypatch.setattr(leech, "look_again", lambda: looked.append(look_again()))
         for _ in range(100):

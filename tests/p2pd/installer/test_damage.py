@@ -173,6 +173,24 @@ def test_a_switch_that_fails_is_undone(endpoint: Endpoint, second: MadeRelease) 
     assert [path for path in again.listing() if not path.endswith(".new")] == before
 
 
+def test_a_switch_back_that_fails_is_resumed(endpoint: Endpoint, second: MadeRelease) -> None:
+    endpoint.install(second)
+    with pytest.raises(InstallRefused) as refused:
+        Endpoint(endpoint.directory, BrokenDisk("current")).products.rollback("tool", second.sha256)
+    assert refused.value.reason is Reason.ROLLBACK_FAILED
+    assert endpoint.in_use() == SECOND_FILES
+    Endpoint(endpoint.directory).products.recover()
+    assert endpoint.in_use() == FIRST_FILES
+
+
+def test_a_slot_that_is_gone_is_healed_by_the_next_release(endpoint: Endpoint, second: MadeRelease) -> None:
+    shutil.rmtree(endpoint.current.resolve())
+    endpoint.products.recover()
+    endpoint.install(second)
+    endpoint.products.rollback("tool", second.sha256)
+    assert endpoint.in_use() == FIRST_FILES
+
+
 def test_what_cannot_be_removed_is_no_failure(
     endpoint: Endpoint, second: MadeRelease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
