@@ -4,8 +4,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from typing import Any
 import click
 
 from p2pd.config import DEFAULT_CONFIG, AgentConfig
+from p2pd.host.command_line import BAD_INPUT, bad_input_exits
 from p2pd.host.config_file import load_config
 from p2pd.host.control_socket import ControlRefused, ControlUnreachable, request
 from p2pd.trust_cli import trust
-from signing.errors import BadInput, SigningError
+from signing.errors import BadInput
 
 ANSWER_SECONDS = 10.0
-BAD_INPUT = 2
 _HASH_BUFFER_BYTES = 2**20
 
 
@@ -55,7 +54,7 @@ def enroll(
     """Join a fleet with the TOKEN that `p2pctl enroll-token` printed. The private key never leaves this machine."""
     from p2pd.commands.enroll import run_enroll
 
-    with bad_input_exits():
+    with bad_input_exits("p2pd"):
         if (token is None) == (token_file is None):
             raise BadInput("enrolment token", "is missing or given twice", "give TOKEN, or --token-file FILE")
         text = token if token is not None else token_file.read(4_096)
@@ -77,7 +76,7 @@ def run(config_path: Path) -> None:
     from p2pd.host.shutdown import run_until_signalled
     from p2pd.host.telemetry import configure_logging
 
-    with bad_input_exits():
+    with bad_input_exits("p2pd"):
         config = load_config(AgentConfig, config_path)
         configure_logging(json=config.log_json, level=config.log_level)
         trio.run(partial(run_until_signalled, partial(run_agent, config, config_path=config_path), drain_seconds=10.0))
@@ -123,7 +122,7 @@ def why(config_path: Path, patch: str, *, as_json: bool) -> None:
 @click.pass_obj
 def verify(config_path: Path, file: Path, *, as_json: bool) -> None:
     """Tell which signed release FILE belongs to, by its SHA-256. Exits with 2 when it belongs to none."""
-    with bad_input_exits():
+    with bad_input_exits("p2pd"):
         sha256, size = _hash(file)
     answer = _ask(config_path, "verify", {"sha256": sha256, "size": size})
     if as_json:
@@ -138,27 +137,10 @@ def verify(config_path: Path, file: Path, *, as_json: bool) -> None:
         sys.exit(BAD_INPUT)
 
 
-@contextmanager
-def bad_input_exits() -> Iterator[None]:
-    """Whatever a person can mend ends in one clear line and exit code 2, never in a traceback."""
-    try:
-        yield
-    except* SigningError as problems:
-        _exit_with(problems)
-
-
-def _exit_with(problems: BaseExceptionGroup[Any]) -> None:
-    problem: BaseException = problems
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    click.echo(f"p2pd: {problem}", err=True)
-    sys.exit(BAD_INPUT)
-
-
 def _ask(config_path: Path, verb: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     import trio
 
-    with bad_input_exits():
+    with bad_input_exits("p2pd"):
         socket = Path(load_config(AgentConfig, config_path).control_socket)
     try:
         return trio.run(partial(request, socket, verb, arguments, timeout_seconds=ANSWER_SECONDS))

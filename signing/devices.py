@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from signing.bounds import check_name
+from signing.encrypted_pkcs8 import encrypt_private_key
 from signing.errors import BadInput, KeyUnavailable
 
 AUTHORITY_LIFETIME = timedelta(days=10 * 365)
@@ -278,10 +279,11 @@ def _load_key(pem: bytes, passphrase: bytes | None, where: str) -> ec.EllipticCu
 
 
 def _dump_key(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None) -> bytes:
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
-        encryption = serialization.BestAvailableEncryption(passphrase)
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        return encrypt_private_key(key, passphrase)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _dump_public(key: ec.EllipticCurvePublicKey) -> bytes:

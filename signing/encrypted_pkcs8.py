@@ -9,6 +9,7 @@ import base64
 import os
 import textwrap
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -29,7 +30,7 @@ _AES256_CBC = bytes.fromhex("060960864801650304012a")
 _SEQUENCE, _OCTET_STRING, _INTEGER = 0x30, 0x04, 0x02
 
 
-def encrypt_private_key(key: Ed25519PrivateKey, passphrase: bytes) -> bytes:
+def encrypt_private_key(key: Ed25519PrivateKey | EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
     """Return `key` as an `ENCRYPTED PRIVATE KEY` in PEM."""
     salt, iv = os.urandom(_SALT_BYTES), os.urandom(algorithms.AES.block_size // 8)
     cipher_key = Scrypt(salt=salt, length=_AES_KEY_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P).derive(passphrase)

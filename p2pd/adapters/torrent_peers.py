@@ -31,7 +31,7 @@ def look_at_peers(handle: lt.torrent_handle, piece_count: int) -> Peers:
     except RuntimeError:  # the torrent was removed in the meantime
         return nobody(piece_count)
     ids: set[bytes] = set()
-    # Bit fields as numbers with a byte for each piece: uniting lists of bools takes fifty times as long.
+    # Bit fields as numbers with a byte for each piece: measured, half the time that uniting lists of bools takes.
     union, everything = 0, int.from_bytes(b"\1" * piece_count, "big")
     for peer in peers:
         if peer.flags & _BEFORE_HANDSHAKE:

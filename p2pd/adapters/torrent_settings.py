@@ -12,7 +12,7 @@ from p2pd.ports import Endpoint, peer_id_of
 from signing.errors import BadInput
 
 # Pieces that count as had may lie in memory still, up to this size: it is what a kill can cost, and what a slow disk
-# can take of the host's memory. Measured: 4 MiB move as fast as libtorrent's 100 MiB.
+# can take of the host's memory. In a few runs over loopback 4 MiB were no slower than libtorrent's 100 MiB.
 DISK_QUEUE_BYTES = 4 * 2**20
 ALERT_QUEUE = 10_000  # a burst of finished pieces; what is dropped beyond is asked for again
 TICK_MILLISECONDS = 100  # libtorrent dials on the first tick after each full second; by default it ticks twice a second
@@ -71,8 +71,8 @@ def _settings(interfaces: Sequence[Endpoint], device: str, limits: SwarmLimits) 
         "enable_lsd": False,
         "enable_upnp": False,
         "enable_natpmp": False,
-        # How: TCP. The kernel's is faster on a LAN than user-space uTP and takes a fraction of its CPU; yielding to
-        # people's traffic is the budgets' work, since uTP yields to queues that a switched LAN hardly has.
+        # How: TCP only, so that one kind of connection is all there is to test, shape and filter; uTP was not measured.
+        # Yielding to people's traffic is the work of the budgets.
         "enable_incoming_utp": False,
         "enable_outgoing_utp": False,
         # libtorrent takes 20 bytes of fingerprint as the whole peer id; its annotation wants text, its code does not.

@@ -59,6 +59,7 @@ TRANSITIONS: dict[tuple[InstallState, Event], InstallState] = {
 
 TRANSIENT = frozenset(
     {
+        Reason.BUSY,
         Reason.DISK_FULL,
         Reason.INSTALLER_UNREACHABLE,
         Reason.METADATA_EXPIRED,

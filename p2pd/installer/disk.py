@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FRESH = ".new"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -108,6 +109,12 @@ def write_new_file(disk: Disk, path: Path, data: bytes) -> None:
         disk.sync_file(descriptor)
 
 
+def remove_leftovers(disk: Disk, directory: Path) -> None:
+    """Remove what interrupted replacements left in `directory`; nobody may be replacing anything there meanwhile."""
+    for path in sorted(directory.glob(f".*{_FRESH}")):
+        disk.remove(path)
+
+
 def _fresh_name(path: Path) -> Path:
     # Always the same name, so that what an interruption leaves is overwritten and never piles up.
-    return path.with_name(f".{path.name}.new")
+    return path.with_name(f".{path.name}{_FRESH}")

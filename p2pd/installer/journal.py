@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from p2pd.host.atomic_file import read_bounded
-from p2pd.installer.disk import Disk, replace_file
+from p2pd.installer.disk import Disk, remove_leftovers, replace_file
 from signing.bounds import MAX_COUNTER, check_name, check_product, check_range, check_sha256, check_version
 from signing.errors import BadInput
 from signing.structure import build, flatten
@@ -110,6 +110,10 @@ class Journal:
     def __init__(self, directory: Path, disk: Disk) -> None:
         self._directory = directory
         self._disk = disk
+
+    def recover(self) -> None:
+        """Remove what an interrupted write left. Comes before anything else."""
+        remove_leftovers(self._disk, self._directory)
 
     def products(self) -> tuple[str, ...]:
         """Names of all products that have a record."""

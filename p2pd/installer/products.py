@@ -87,6 +87,7 @@ class Products:
 
     def recover(self) -> None:
         """Resume or undo, for every product, what an interruption left. Comes before anything else."""
+        self._journal.recover()
         for product in self._journal.products():
             try:
                 with refusing(Reason.INSTALL_FAILED, f"recovering {product}"):

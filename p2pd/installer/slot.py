@@ -9,7 +9,7 @@ PRODUCT/current -> slots/8-5f4e3d2c1b0a      switched by one rename: old or new,
 from collections.abc import Collection
 from pathlib import Path
 
-from p2pd.installer.disk import Disk, replace_symlink
+from p2pd.installer.disk import Disk, remove_leftovers, replace_symlink
 from p2pd.installer.extract import extract, matches
 from signing.trust import VerifiedPayload
 
@@ -64,6 +64,7 @@ class SlotInstaller:
     def keep_only(self, slots: Collection[str]) -> None:
         """Remove every slot but those, among them whatever an interruption left half done."""
         if self._slots.is_dir():
+            remove_leftovers(self._disk, self._directory)
             for path in sorted(self._slots.iterdir()):
                 if path.name not in slots:
                     self._disk.remove_tree(path)

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from p2pd.host.atomic_file import read_bounded
-from p2pd.installer.disk import Disk, replace_file
+from p2pd.installer.disk import Disk, remove_leftovers, replace_file
 from signing.codec import decode, encode
 from signing.errors import NotListed, RolledBack
 from signing.file_tree import remove_unfinished
@@ -33,6 +33,7 @@ class Verifier:
 
     def prepare(self, root: bytes) -> None:
         """Trust `root`, the repository's first. Raises BadInput if another one is trusted here."""
+        remove_leftovers(self._disk, self._recalls.parent)
         if self._metadata.is_dir():
             remove_unfinished(self._metadata)
             for path in self._metadata.glob("tmp*"):  # what a killed python-tuf leaves

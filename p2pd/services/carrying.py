@@ -2,13 +2,13 @@
 """The torrents that this endpoint takes part in: being fetched, or kept for others after they are complete."""
 
 import math
-from typing import TypeVar
 
 import trio
 
 from p2pd.decisions.ambassadors import Timing
 from p2pd.decisions.eligibility import Refusal
 from p2pd.host.backoff import restart_delay
+from p2pd.host.command_line import first_of_group
 from p2pd.host.telemetry import log
 from p2pd.host.torrent_file import read_torrent
 from p2pd.ports import Origin, PayloadStoreFull, Swarm, TorrentSpec, TransferFailed
@@ -20,8 +20,6 @@ from signing.errors import ContentMismatch, SigningError
 from signing.reasons import Reason
 
 MAX_CARRIED = 256
-
-E = TypeVar("E", bound=BaseException)
 
 _log = log("carrying")
 
@@ -112,7 +110,7 @@ class Carriages:
             try:
                 await self._transfer_until_dropped(carriage)
             except* (SigningError, PayloadStoreFull) as problems:
-                problem = _first(problems)
+                problem = first_of_group(problems)
                 carriage.finish(Refusal(reason=problem.reason, detail=str(problem)))
                 _log.warning("release not carried", reason=problem.reason, why=str(problem))
         self._board.carried.set(self._board.carried.value - {info_hash})
@@ -127,7 +125,7 @@ class Carriages:
                 raise
             except* TransferFailed as problems:
                 failures += 1
-                _log.warning("transfer begins anew", why=str(_first(problems)))
+                _log.warning("transfer begins anew", why=str(first_of_group(problems)))
             await trio.sleep(restart_delay(failures))
 
     async def _transfer(self, carriage: Carriage) -> None:
@@ -172,9 +170,3 @@ class Carriages:
             directory=self._store.directory(content.sha256),
             name=self._identity.segment,
         )
-
-
-def _first(group: BaseExceptionGroup[E]) -> E:
-    """The first error of a group that nurseries may have nested."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -4,22 +4,22 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from rich.console import Console
 
+from p2pd.host import command_line
 from p2pd.host.atomic_file import read_bounded
 from seeds.fleet import Fleet, open_fleet
-from signing.errors import BadInput, SigningError
+from signing.errors import BadInput
 from signing.repository import Repository
 
-BAD_INPUT = 2
 MAX_PASSPHRASE_BYTES = 4_096
 OFFLINE_ENV = "P2PCTL_OFFLINE_PASSPHRASE_FILE"
 ONLINE_ENV = "P2PCTL_ONLINE_PASSPHRASE_FILE"
@@ -103,19 +103,6 @@ def show(as_json: bool, facts: Any, for_people: Callable[[], None]) -> None:
         for_people()
 
 
-@contextmanager
-def bad_input_exits() -> Iterator[None]:
-    """Whatever a person can mend ends in one clear line and exit code 2, never in a traceback."""
-    try:
-        yield
-    except* SigningError as problems:
-        complain(problems)
-
-
-def complain(problems: BaseExceptionGroup[Any]) -> NoReturn:
-    """Say what was wrong and leave with exit code 2."""
-    problem: BaseException = problems
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    click.echo(f"p2pctl: {problem}", err=True)
-    sys.exit(BAD_INPUT)
+def bad_input_exits() -> AbstractContextManager[None]:
+    """Whatever a person can mend ends in one clear line and exit code 2."""
+    return command_line.bad_input_exits("p2pctl")

@@ -11,8 +11,8 @@ import click
 import trio
 from rich.console import Console
 
+from p2pd.host.command_line import BAD_INPUT, first_of_group
 from p2pd.host.shutdown import run_until_signalled
-from seeds.commands.context import BAD_INPUT
 from seeds.demo.processes import CommandFailed, stage
 from seeds.demo.screen import Screen
 from seeds.demo.story import NotObserved, Told, tell
@@ -39,7 +39,7 @@ def demo(package: str, keep: Path | None, *, as_json: bool) -> None:
             with tempfile.TemporaryDirectory(prefix="p2pd-demo-") as directory:
                 signalled = trio.run(partial(_play, package, Path(directory), screen, told))
     except* (BadInput, CommandFailed, NotObserved, OSError) as problems:
-        problem = _first(problems)
+        problem = first_of_group(problems)
         signalled = False
     if problem is not None:
         click.echo(f"p2pctl demo: {problem}", err=True)
@@ -70,8 +70,3 @@ async def _play(package: str, directory: Path, screen: Screen, told: list[Told])
             told.append(await tell(package, scene, screen))
 
     return await run_until_signalled(play, drain_seconds=20.0) is not None
-
-
-def _first(problems: BaseExceptionGroup[Exception]) -> Exception:
-    problem = problems.exceptions[0]
-    return _first(problem) if isinstance(problem, BaseExceptionGroup) else problem

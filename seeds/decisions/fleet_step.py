@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from seeds.decisions.rings import draft, gather_evidence, reachable
+from seeds.decisions.rings import Placement, reachable
 from seeds.decisions.rollout_machine import Wait, advance, apply, by_age, supersede, withdraw
 from seeds.decisions.schedule_plan import offered
 from seeds.records import Device, Rollout, RolloutState
@@ -52,21 +52,27 @@ def settle(
 ) -> Settled:
     """Take every watched rollout as far as the evidence carries it. `states` is by manifest, then by device."""
     after: dict[str, Rollout] = {rollout.manifest_sha256: rollout for rollout in rollouts}
+    placement = Placement(policy, (device.device for device in devices))
     ends: list[float] = []
     for rollout in watched(rollouts):
-        moved, until = _advance_fully(policy, devices, rollout, states.get(rollout.manifest_sha256, {}), now)
+        said = states.get(rollout.manifest_sha256, {})
+        moved, until = _advance_fully(policy, placement, reachable(rollout, devices), rollout, said, now)
         after[rollout.manifest_sha256] = moved
         ends += [] if until is None else [until]
     return Settled(rollouts=tuple(after.values()), due=min(ends, default=None))
 
 
 def _advance_fully(
-    policy: Policy, devices: Sequence[Device], rollout: Rollout, states: Mapping[str, InstallState], now: float
+    policy: Policy,
+    placement: Placement,
+    members: Sequence[str],
+    rollout: Rollout,
+    states: Mapping[str, InstallState],
+    now: float,
 ) -> tuple[Rollout, float | None]:
-    members = reachable(rollout, devices)
     if rollout.state is not RolloutState.COMPLETE:  # once all rings are open, a draft changes nothing
-        rollout = replace(rollout, drafted=draft(policy, members, rollout.drafted))
-    evidence = gather_evidence(policy, members, rollout.drafted, states)
+        rollout = replace(rollout, drafted=placement.draft(members, rollout.drafted))
+    evidence = placement.gather(members, rollout.drafted, states)
     # Each turn opens a ring, ends the rollout or waits, so this ends after one turn more than there are rings.
     while (command := advance(rollout, evidence, policy, now)) is not None:
         rollout = apply(rollout, command)

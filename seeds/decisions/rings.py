@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who belongs to which ring of a rollout, who is drafted, and what the rings' members have said. Pure."""
 
+from collections import Counter as Tally
 from collections.abc import Collection, Iterable, Mapping
+from heapq import nsmallest
 
 from seeds.decisions.gates import RingEvidence
 from seeds.records import Device, Rollout
@@ -18,50 +20,68 @@ def reachable(rollout: Rollout, devices: Iterable[Device]) -> tuple[str, ...]:
     return tuple(sorted(device.device for device in devices if device.segment in rollout.segments))
 
 
-def draft(policy: Policy, members: Collection[str], already: tuple[Draft, ...] = ()) -> tuple[Draft, ...]:
-    """Fill every ring that has fewer than its `at_least` from the later rings, lowest ring point first.
+class Placement:
+    """The rings of a policy and where its stable hash puts devices, worked out once for many rollouts."""
 
-    Who was drafted stays drafted as long as it is a member and the policy still allows it: a device that joins
-    later never pushes one out that may have installed already. Never more than `at_least` drafts in a ring.
-    """
-    pinned = {device for ring in policy.rings for device in ring.devices}
-    free = {member for member in members if member not in pinned}
-    drafts = _still_valid(policy, free, already)
-    hashed = {member: policy.ring_of(member) for member in members}
-    by_point = sorted(free, key=lambda member: (ring_point(member), member))
-    for index, ring in enumerate(policy.rings):
-        place = {member: drafts.get(member, hashed[member]) for member in members}
-        present = sum(1 for ring_index in place.values() if ring_index == index)
-        room = ring.at_least - sum(1 for drafted_to in drafts.values() if drafted_to == index)
-        candidates = (member for member in by_point if member not in drafts and hashed[member] > index)
-        for member, _ in zip(candidates, range(min(ring.at_least - present, room)), strict=False):
-            drafts[member] = index
-    return tuple(Draft(device=device, ring=ring) for device, ring in drafts.items())
+    def __init__(self, policy: Policy, devices: Iterable[str]) -> None:
+        self._policy = policy
+        self._pinned = {device for ring in policy.rings for device in ring.devices}
+        self._rings = {device: policy.ring_of(device) for device in devices}
 
+    def ring_of(self, device: str, drafted: Mapping[str, int]) -> int:
+        """As `Policy.ring_of`: pins first, then drafts, then the hash."""
+        ring = self._rings[device]
+        return ring if device in self._pinned else drafted.get(device, ring)
 
-def _still_valid(policy: Policy, free: Collection[str], already: tuple[Draft, ...]) -> dict[str, int]:
-    kept: dict[str, int] = {}
-    for entry in already:
-        if entry.device not in free or entry.ring >= len(policy.rings):
-            continue
-        taken = sum(1 for ring in kept.values() if ring == entry.ring)
-        if taken < policy.rings[entry.ring].at_least:
-            kept[entry.device] = entry.ring
-    return kept
+    def draft(self, members: Collection[str], already: tuple[Draft, ...] = ()) -> tuple[Draft, ...]:
+        """Fill every ring that has fewer than its `at_least` from the later rings, lowest ring point first.
 
+        Who was drafted stays drafted as long as it is a member and the policy still allows it: a device that joins
+        later never pushes one out that may have installed already. Never more than `at_least` drafts in a ring.
+        """
+        drafts = self._still_valid(members, already)
+        present = Tally(self.ring_of(member, drafts) for member in members)
+        for index, ring in enumerate(self._policy.rings):
+            room = ring.at_least - sum(1 for drafted_to in drafts.values() if drafted_to == index)
+            for member in self._candidates(index, members, drafts, min(ring.at_least - present[index], room)):
+                present[self.ring_of(member, drafts)] -= 1
+                drafts[member] = index
+                present[index] += 1
+        return tuple(Draft(device=device, ring=ring) for device, ring in drafts.items())
 
-def gather_evidence(
-    policy: Policy, members: Iterable[str], drafted: tuple[Draft, ...], states: Mapping[str, InstallState]
-) -> tuple[RingEvidence, ...]:
-    """The evidence of every ring, in order. `states` has the latest report on the release of those that sent one."""
-    pairs = tuple((entry.device, entry.ring) for entry in drafted)
-    total, committed, failed = ([0] * len(policy.rings) for _ in range(3))
-    for member in members:
-        ring, state = policy.ring_of(member, pairs), states.get(member)
-        total[ring] += 1
-        committed[ring] += state is InstallState.COMMITTED
-        failed[ring] += state in _FAILED
-    return tuple(
-        RingEvidence(members=all_of, committed=good, failed=bad, pending=all_of - good - bad)
-        for all_of, good, bad in zip(total, committed, failed, strict=True)
-    )
+    def gather(
+        self, members: Iterable[str], drafted: tuple[Draft, ...], states: Mapping[str, InstallState]
+    ) -> tuple[RingEvidence, ...]:
+        """The evidence of every ring, in order. `states` has the latest report of those that sent one."""
+        drafts = {entry.device: entry.ring for entry in drafted}
+        total, committed, failed = ([0] * len(self._policy.rings) for _ in range(3))
+        for member in members:
+            # A draft of an earlier policy may name a ring that is gone.
+            ring, state = min(self.ring_of(member, drafts), len(total) - 1), states.get(member)
+            total[ring] += 1
+            committed[ring] += state is InstallState.COMMITTED
+            failed[ring] += state in _FAILED
+        return tuple(
+            RingEvidence(members=all_of, committed=good, failed=bad, pending=all_of - good - bad)
+            for all_of, good, bad in zip(total, committed, failed, strict=True)
+        )
+
+    def _still_valid(self, members: Collection[str], already: tuple[Draft, ...]) -> dict[str, int]:
+        rings, present = self._policy.rings, set(members) - self._pinned
+        kept: dict[str, int] = {}
+        for entry in already:
+            if entry.device in present and entry.ring < len(rings):
+                taken = sum(1 for ring in kept.values() if ring == entry.ring)
+                if taken < rings[entry.ring].at_least:
+                    kept[entry.device] = entry.ring
+        return kept
+
+    def _candidates(self, index: int, members: Iterable[str], drafts: Mapping[str, int], count: int) -> list[str]:
+        if count <= 0:
+            return []
+        free = (
+            member
+            for member in members
+            if member not in drafts and member not in self._pinned and self._rings[member] > index
+        )
+        return nsmallest(count, free, key=lambda member: (ring_point(member), member))

@@ -57,7 +57,9 @@ class AgentHome:
 class Stage:
     """Commands run in the demo's environment; daemons live in the nursery of `stage` and end with it."""
 
-    def __init__(self, directory: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, directory: Path, nursery: trio.Nursery, guard: trio.Process) -> None:
+        self._guard = guard
+        self._telling_guard = trio.Lock()
         self.directory = directory
         self.fleet = directory / "fleet"
         self._nursery = nursery
@@ -88,19 +90,39 @@ class Stage:
 
     async def start(self, log: Path, *argv: str) -> None:
         """Start a daemon that lives until the stage is left. Its log goes to a file."""
-        await self._nursery.start(_keep, [str(_BIN / argv[0]), *argv[1:]], self._environment, log)
+        pid = await self._nursery.start(_keep, [str(_BIN / argv[0]), *argv[1:]], self._environment, log)
+        async with self._telling_guard:
+            if self._guard.stdin is None:
+                return
+            await self._guard.stdin.send_all(f"{pid}\n".encode())
 
 
 @asynccontextmanager
 async def stage(directory: Path) -> AsyncIterator[Stage]:
-    """A place to run processes in. Whatever was started has ended when the block is left, however it is left."""
-    async with trio.open_nursery() as nursery:
-        yield Stage(directory, nursery)
-        nursery.cancel_scope.cancel()
+    """A place to run processes in. Whatever was started has ended when the block is left, however it is left.
+
+    Even by `kill -9`: a guard process ends the others then.
+    """
+    guard = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "seeds.demo.guard"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            yield Stage(directory, nursery, guard)
+            nursery.cancel_scope.cancel()
+    finally:
+        await _dismiss(guard)
+
+
+async def _dismiss(guard: trio.Process) -> None:
+    with trio.move_on_after(2 * END_SECONDS, shield=True):
+        if guard.stdin is not None:
+            await guard.stdin.aclose()
+        await guard.wait()
 
 
 async def _keep(
-    argv: Sequence[str], environment: dict[str, str], log: Path, *, task_status: trio.TaskStatus[None]
+    argv: Sequence[str], environment: dict[str, str], log: Path, *, task_status: trio.TaskStatus[int]
 ) -> None:
     with log.open("wb") as output:
         process = await trio.lowlevel.open_process(
@@ -111,7 +133,7 @@ async def _keep(
             env=environment,
             start_new_session=True,
         )
-        task_status.started()
+        task_status.started(process.pid)
         try:
             status = await process.wait()
             raise CommandFailed(f"{Path(argv[0]).name} ended by itself with {status}; see {log}")

@@ -63,10 +63,12 @@ class RolloutStep:
         found = (*known, *self._newcomers(known))
         standing = retire(found, published.recalls)
         now = self._clock.now().timestamp()
-        with self._store.writing() as transaction:
-            # Reports come in meanwhile: evidence is read in the transaction that keeps what was made of it.
+        with self._store.reading() as transaction:
             states = transaction.states([rollout.manifest_sha256 for rollout in watched(standing)])
-            settled = settle(published.policy, devices, standing, states, now=now)
+        # No lock is held while deciding, which takes a second in a large fleet: a report that comes in meanwhile pokes
+        # us again, and nobody else writes rollouts.
+        settled = settle(published.policy, devices, standing, states, now=now)
+        with self._store.writing() as transaction:
             _keep(transaction, {rollout.manifest_sha256: rollout for rollout in known}, settled, int(now))
         self._publish_schedules(published.policy, devices, settled.rollouts, now)
         return StepOutcome(

@@ -25,12 +25,12 @@ pytestmark = [
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    mount = ["/usr/bin/mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
     refusal = subprocess.run(mount, capture_output=True, check=False, text=True)
     if refusal.returncode != 0:
         pytest.skip(f"this root may not mount: {refusal.stderr.strip()}")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["/usr/bin/umount", str(disk)], check=True)
 
 
 async def test_a_disk_that_fills_up_ends_the_transfer_and_not_the_session(small_disk: Path, tmp_path: Path) -> None:

@@ -15,5 +15,5 @@ def test_the_example_configuration_is_valid_and_fits_the_unit() -> None:
     assert f"ReadWritePaths={config.install_root}\n" in unit
     assert config.state_dir == "/var/lib/p2pd-install"
     assert "StateDirectory=p2pd-install\n" in unit
-    assert config.socket == "/run/p2pd-install/socket"
+    assert config.socket == "/run/p2pd-install/p2pd-install.sock"
     assert "RuntimeDirectory=p2pd-install\n" in unit

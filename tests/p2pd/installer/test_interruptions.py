@@ -8,6 +8,7 @@ all that was not synced; the recovery itself is cut everywhere as well.
 import os
 import shutil
 import tempfile
+import unittest.mock
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from p2pd.installer.journal import Phase
+from p2pd.installer.refusal import InstallRefused
 from p2pd.installer.slot import SlotInstaller
 from tests.p2pd.installer.failing_disk import CountingDisk, ForgetfulDisk, SimulatedPowerCut
 from tests.p2pd.installer.made_releases import (
@@ -70,6 +72,7 @@ class Story:
     request: Callable[[Endpoint, Releases], object]
     old: Mapping[str, bytes] | None
     new: Mapping[str, bytes] | None
+    attempt: Callable[[Endpoint, Releases], object] | None = None  # what is cut, if not the request
 
 
 def two_committed(endpoint: Endpoint, releases: Releases) -> None:
@@ -88,6 +91,18 @@ def third_on_probation_and_second_damaged(endpoint: Endpoint, releases: Releases
     (slot / "readme").write_bytes(b"damaged\n")
 
 
+def install_third_in_vain(endpoint: Endpoint, releases: Releases) -> None:
+    """The switch fails, and what was prepared is taken back."""
+
+    def rename(source: Path, target: Path) -> None:
+        if target.name == "current":
+            raise PermissionError(1, "Operation not permitted", str(target))
+        type(endpoint.disk).rename(endpoint.disk, source, target)
+
+    with unittest.mock.patch.object(endpoint.disk, "rename", rename), pytest.raises(InstallRefused):
+        endpoint.install(releases.third)
+
+
 STORIES = {
     "first install": Story(
         before=lambda endpoint, releases: None,
@@ -97,6 +112,13 @@ STORIES = {
     ),
     "install over two": Story(
         before=two_committed,
+        request=lambda endpoint, releases: endpoint.install(releases.third),
+        old=SECOND_FILES,
+        new=THIRD_FILES,
+    ),
+    "install whose switch fails": Story(
+        before=two_committed,
+        attempt=install_third_in_vain,
         request=lambda endpoint, releases: endpoint.install(releases.third),
         old=SECOND_FILES,
         new=THIRD_FILES,
@@ -153,7 +175,7 @@ class Rehearsal:
         directory = self._fresh()
         disk = self._make_disk(self._directory / "attic", operation)
         try:
-            self._story.request(Endpoint(directory, disk), self._releases)
+            (self._story.attempt or self._story.request)(Endpoint(directory, disk), self._releases)
         except SimulatedPowerCut:
             return directory
         return None

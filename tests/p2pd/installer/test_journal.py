@@ -65,6 +65,8 @@ def test_products_are_found_by_their_records(journal: Journal, tmp_path: Path) -
     journal.write(IDLE)
     (tmp_path / ".other.json.new").write_text("left by a kill")
     assert journal.products() == ("tool",)
+    journal.recover()
+    assert [path.name for path in tmp_path.iterdir()] == ["tool.json"]
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_another_root_is_not_taken(verifier: Verifier, tmp_path: Path) -> None:
 def test_what_a_kill_left_behind_is_removed(
     verifier: Verifier, mirror: SignedMirror, clock: Clock, tmp_path: Path
 ) -> None:
-    litter = [tmp_path / "trust/metadata" / name for name in ("tmpabcdef", ".x.part")]
+    litter = [tmp_path / "trust" / name for name in ("metadata/tmpabcdef", "metadata/.x.part", ".recalls.new")]
     for path in litter:
         path.touch()
     open_verifier(tmp_path, mirror, clock)

@@ -2,11 +2,13 @@
 """Drafts fill short rings, stay where they are, and never exceed what the policy signs for."""
 
 from collections import Counter
+from collections.abc import Collection
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seeds.decisions.rings import draft, gather_evidence, reachable
+from seeds.decisions.gates import RingEvidence
+from seeds.decisions.rings import Placement, reachable
 from seeds.records import Device, Rollout
 from signing.policy import Policy, Ring, ring_point
 from signing.report import InstallState
@@ -28,6 +30,16 @@ def policies(draw: st.DrawFn) -> Policy:
         for index in range(count)
     )
     return Policy(version=1, segments=("office",), rings=rings)
+
+
+def draft(policy: Policy, members: Collection[str], already: tuple[Draft, ...] = ()) -> tuple[Draft, ...]:
+    return Placement(policy, members).draft(members, already)
+
+
+def gather_evidence(
+    policy: Policy, members: Collection[str], drafted: tuple[Draft, ...], states: dict[str, InstallState]
+) -> tuple[RingEvidence, ...]:
+    return Placement(policy, members).gather(members, drafted, states)
 
 
 def pairs(drafts: tuple[Draft, ...]) -> tuple[tuple[str, int], ...]:
@@ -67,6 +79,25 @@ def test_drafting_is_deterministic_and_settles(policy: Policy, members: set[str]
     drafts = draft(policy, sorted(members))
     assert draft(policy, sorted(members, reverse=True)) == drafts
     assert draft(policy, members, drafts) == drafts
+
+
+@given(policy=policies(), members=names)
+def test_the_placement_is_the_one_that_agents_compute(policy: Policy, members: set[str]) -> None:
+    drafts = draft(policy, members)
+    placement = Placement(policy, members)
+    for member in members:
+        assert placement.ring_of(member, dict(pairs(drafts))) == policy.ring_of(member, pairs(drafts))
+
+
+@given(policy=policies(), narrower=policies(), members=names)
+def test_drafts_of_an_earlier_policy_are_bounded_by_the_new_one(
+    policy: Policy, narrower: Policy, members: set[str]
+) -> None:
+    earlier = draft(policy, members)
+    for ring, count in Counter(entry.ring for entry in draft(narrower, members, earlier)).items():
+        assert count <= narrower.rings[ring].at_least
+    found = gather_evidence(narrower, members, earlier, {})  # a complete rollout keeps its old drafts
+    assert sum(ring.members for ring in found) == len(members)
 
 
 def test_the_lowest_ring_points_are_drafted() -> None:

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all end-to-end tests of a run share: one fleet, freshly made, to be copied; releases built once; addresses."""
+
+import itertools
+import random
+import secrets
+import shutil
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from p2pd.host.torrent_file import read_torrent
+from seeds.config import Address
+from seeds.fleet import open_fleet
+from seeds.new_fleet import FleetPlan, create_fleet
+from seeds.services.building import PatchWish, build_patch
+from seeds.services.publishing import BuiltPatch
+from signing import encrypted_pkcs8
+from signing.manifest import CommandCheck, HealthPlan
+
+OFFLINE, ONLINE = "a passphrase for offline keys", "a passphrase for online keys"
+PUBLIC_PORT, AGENT_PORT, METRICS_PORT = 8443, 8444, 9464
+SEGMENTS = ("accounting", "laboratory")
+LAB_ADDRESS = "10.77.0.1"  # of the first host in a lab of namespaces
+PROBATION_SECONDS, INTERVAL_SECONDS = 1.0, 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A release as it was built, and what the tests want to know of it."""
+
+    built: BuiltPatch
+    transport: Path
+    piece_bytes: int
+    files: Mapping[str, bytes]
+
+    @property
+    def product(self) -> str:
+        return self.built.manifest.product
+
+    @property
+    def version(self) -> str:
+        return self.built.manifest.version
+
+    @property
+    def size(self) -> int:
+        """Of the transport: what travels."""
+        return self.built.manifest.transports[0].content.size
+
+    @property
+    def sha256(self) -> str:
+        """Of the transport."""
+        return self.built.manifest.transports[0].content.sha256
+
+
+class Template:
+    """A fleet directory with cheap keys. `address` is where its coordinator is to listen."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "fleet"
+        self._workshop = directory / "workshop"
+        self._prefix = f"127.{1 + secrets.randbelow(250)}.{secrets.randbelow(255)}"
+        self._hosts = itertools.count(1)
+        self._releases: dict[tuple[object, ...], Release] = {}
+        self.address = self.next_address()
+        plan = FleetPlan(
+            names=(self.address, LAB_ADDRESS),
+            segments=SEGMENTS,
+            public=Address(host=self.address, port=PUBLIC_PORT),
+            agent=Address(host=self.address, port=AGENT_PORT),
+            metrics=Address(host=self.address, port=METRICS_PORT),
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(encrypted_pkcs8, "_SCRYPT_N", 2)  # these keys guard nothing
+            create_fleet(
+                self.directory,
+                plan,
+                offline_passphrase=OFFLINE.encode(),
+                online_passphrase=ONLINE.encode(),
+                now=datetime.now(UTC),
+            )
+
+    def next_address(self) -> str:
+        """A loopback address that no other test has. Raises OSError where 127.0.0.0/8 cannot be bound."""
+        address = f"{self._prefix}.{next(self._hosts)}"
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+        return address
+
+    def release(
+        self, version: str, counter: int, *, healthy: bool = True, size: int = 4 << 20, count: int = 8, product: str
+    ) -> Release:
+        """Incompressible files, `count` of them, `size` bytes together; without one named `healthy` it is broken."""
+        key = (product, version, counter, healthy, size, count)
+        if key not in self._releases:
+            self._releases[key] = self._build(*key)
+        return self._releases[key]
+
+    def _build(self, product: str, version: str, counter: int, healthy: bool, size: int, count: int) -> Release:
+        chance = random.Random(f"{product} {version}")  # noqa: S311 (content for tests)
+        files = {f"part-{number}/data": chance.randbytes(size // count) for number in range(count)}
+        files["version"] = version.encode()
+        if healthy:
+            files["healthy"] = b"yes\n"
+        source = self._workshop / f"{product}-{version}-{len(self._releases)}"
+        for name, data in files.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(data)
+        test = shutil.which("test")
+        assert test is not None
+        wish = PatchWish(
+            product=product,
+            version=version,
+            release_counter=counter,
+            health=HealthPlan(
+                checks=(CommandCheck(argv=(test, "-s", "{slot}/healthy")),),
+                probation_seconds=PROBATION_SECONDS,
+                interval_seconds=INTERVAL_SECONDS,
+            ),
+        )
+        fleet = open_fleet(self.directory)
+        authorities = {segment: fleet.read_segment_certificate(segment) for segment in SEGMENTS}
+        built, payload = build_patch(wish, source, into=self._workshop / "built", segment_authorities=authorities)
+        torrent = read_torrent(next(iter(built.torrents.values())), where=version)
+        return Release(
+            built=built, transport=payload.transport_path, piece_bytes=torrent.piece_bytes, files=files
+        )
