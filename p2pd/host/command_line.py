@@ -4,15 +4,13 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import click
 
+from p2pd.host.exception_groups import first_of_group
 from signing.errors import SigningError
 
 BAD_INPUT = 2
-
-E = TypeVar("E", bound=BaseException)
 
 
 @contextmanager
@@ -23,9 +21,3 @@ def bad_input_exits(program: str) -> Iterator[None]:
     except* SigningError as problems:
         click.echo(f"{program}: {first_of_group(problems)}", err=True)
         sys.exit(BAD_INPUT)
-
-
-def first_of_group(group: BaseExceptionGroup[E]) -> E:
-    """The first error of a group that nurseries may have nested."""
-    error = group.exceptions[0]
-    return first_of_group(error) if isinstance(error, BaseExceptionGroup) else error

@@ -8,7 +8,7 @@ import trio
 from p2pd.decisions.ambassadors import Timing
 from p2pd.decisions.eligibility import Refusal
 from p2pd.host.backoff import restart_delay
-from p2pd.host.command_line import first_of_group
+from p2pd.host.exception_groups import first_of_group
 from p2pd.host.telemetry import log
 from p2pd.host.torrent_file import read_torrent
 from p2pd.ports import Origin, PayloadStoreFull, Swarm, TorrentSpec, TransferFailed

@@ -11,7 +11,8 @@ import click
 import trio
 from rich.console import Console
 
-from p2pd.host.command_line import BAD_INPUT, first_of_group
+from p2pd.host.command_line import BAD_INPUT
+from p2pd.host.exception_groups import first_of_group
 from p2pd.host.shutdown import run_until_signalled
 from seeds.demo.processes import CommandFailed, stage
 from seeds.demo.screen import Screen
