@@ -8,6 +8,8 @@ when the report itself was lost to a power cut: the coordinator would take the s
 from collections.abc import Callable
 from pathlib import Path
 
+import trio
+
 from p2pd.host.atomic_file import read_bounded, sync_directory, write_atomically
 from p2pd.host.telemetry import log
 from p2pd.ports_control import RunSync
@@ -29,10 +31,12 @@ class ReportSpool:
         self._directory = directory
         self._key = key
         self._run_sync = run_sync
+        self._numbering = trio.Lock()
 
     async def append(self, report: Callable[[int], Report]) -> None:
         """Number, sign and store a report; it is durable when this returns."""
-        await self._run_sync(self._append, report)
+        async with self._numbering:  # several products report at once, from several threads
+            await self._run_sync(self._append, report)
 
     async def oldest(self, most: int) -> tuple[tuple[int, bytes], ...]:
         """Up to `most` envelopes with their sequence numbers, oldest first."""

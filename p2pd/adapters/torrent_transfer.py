@@ -2,6 +2,7 @@
 """One torrent in libtorrent: what its alerts say, told as progress."""
 
 import errno
+import math
 from collections.abc import Collection
 
 import libtorrent as lt
@@ -13,10 +14,10 @@ from p2pd.host.torrent_file import TorrentFacts
 from p2pd.ports import Endpoint, PayloadStoreFull, TransferFailed, TransferProgress
 
 SAMPLE_SECONDS = 0.2  # how old the picture of the peers may be: their news of pieces raise no alert
-SAMPLE_SECONDS_COMPLETE = 1.0
 SAMPLE_LOAD = 20  # looking at the peers may take one part in so many of the time
 PIECE_ATTEMPTS = 8  # blocks of peers may spoil a piece that is handed over, until those peers are banned
 CLOSE_SECONDS = 10.0  # to write what is in memory; what takes longer is fetched again, as after a crash
+FLUSH_SECONDS = 1.0  # of pieces may be in memory only: libtorrent by itself writes when DISK_QUEUE_BYTES are full
 
 _UNSETTLED = (lt.torrent_status.checking_files, lt.torrent_status.checking_resume_data)
 _COUNTERS = lt.torrent_handle.query_accurate_download_counters
@@ -33,7 +34,10 @@ class TorrentTransfer:
         self._have = bytearray(facts.piece_count)
         self._peers = nobody(facts.piece_count)
         self._bytes_lan = 0
-        self._is_flushing = False
+        self._flushes = 0  # asked for and not done
+        self._flushed_at = -math.inf
+        self._is_awaited = False  # somebody waits in `changed`
+        self._is_flushing = False  # for the last time, everything being there
         self._is_complete = False
         self._is_leaving = False  # the handle may be gone at any moment now
         self._failure: tuple[type[TransferFailed], str] | None = None
@@ -62,7 +66,12 @@ class TorrentTransfer:
 
     async def changed(self) -> None:
         """Return when there is progress since the last return; one task may wait here. Raises TransferFailed."""
-        await self._news.wait()
+        self._is_awaited = True
+        self._peers_moved.set()
+        try:
+            await self._news.wait()
+        finally:
+            self._is_awaited = False
         self._raise_failure()
         self._news = trio.Event()
 
@@ -95,7 +104,10 @@ class TorrentTransfer:
         self._raise_failure()
 
     async def watch_peers(self) -> None:
-        """Keep the picture of the peers fresh while there are any; runs until cancelled."""
+        """Keep the picture of the peers fresh while there are any; runs until cancelled.
+
+        Once complete, only for whoever waits for a change: an idle agent must not wake up for nothing.
+        """
         while True:
             await self._peers_moved.wait()
             self._peers_moved = trio.Event()
@@ -105,12 +117,11 @@ class TorrentTransfer:
             if peers != self._peers:
                 self._peers = peers
                 self._tell()
-            if peers.connections:
-                self._peers_moved.set()
             if not self._is_complete:
                 self._ask(_COUNTERS)
-            pause = SAMPLE_SECONDS_COMPLETE if self._is_complete else SAMPLE_SECONDS
-            await trio.sleep(max(pause, SAMPLE_LOAD * took))
+            if peers.connections and (self._is_awaited or not self._is_complete):
+                self._peers_moved.set()
+            await trio.sleep(max(SAMPLE_SECONDS, SAMPLE_LOAD * took))
 
     def receive(self, alert: lt.torrent_alert) -> None:
         """Take in one alert about this torrent."""
@@ -118,6 +129,7 @@ class TorrentTransfer:
             case lt.piece_finished_alert():
                 self._have[alert.piece_index] = True
                 self._judge(alert.piece_index)
+                self._flush_now_and_then()
                 self._tell()
             case lt.hash_failed_alert():
                 self._judge(alert.piece_index)
@@ -126,7 +138,8 @@ class TorrentTransfer:
             case lt.torrent_checked_alert() | lt.torrent_finished_alert():
                 self._ask(_EVERYTHING)
             case lt.cache_flushed_alert():
-                self._is_complete = self._is_flushing and self._failure is None
+                self._flushes = max(0, self._flushes - 1)
+                self._is_complete = self._is_flushing and self._flushes == 0 and self._failure is None
                 self._tell()
             case lt.file_error_alert():
                 self._fail(f"{alert.filename()}: {alert.error.message()}", alert.error.value())
@@ -154,7 +167,7 @@ class TorrentTransfer:
         elif status.is_seeding and not self._is_flushing:
             # All pieces are there, and maybe in memory only: complete is what is in the file.
             self._is_flushing = True
-            self._handle.flush_cache()
+            self._flush()
 
     def look_again(self) -> None:
         """Alerts were lost: ask for the whole state, and let waiting tasks look for themselves."""
@@ -166,8 +179,9 @@ class TorrentTransfer:
         self._peers_moved.set()
         for index in list(self._judged):
             self._judge(index)
+        self._flushes = 0
         if self._is_flushing and not self._is_complete:
-            self._handle.flush_cache()
+            self._flush()
 
     async def settled(self) -> bool:
         """Stop, and return once what is in memory has been written; False if it has not after CLOSE_SECONDS."""
@@ -193,6 +207,16 @@ class TorrentTransfer:
         """No alert will come any more: wait for none."""
         self._fail("the torrent session has ended", 0)
         self._removed.set()
+
+    def _flush_now_and_then(self) -> None:
+        """A kill shall cost what came lately, however slowly it came."""
+        if not self._flushes and trio.current_time() >= self._flushed_at + FLUSH_SECONDS and not self._is_leaving:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flushes += 1
+        self._flushed_at = trio.current_time()
+        self._handle.flush_cache()
 
     def _ask(self, what: int) -> None:
         if not self._is_leaving:

@@ -30,7 +30,7 @@ from tests.fakes.fake_health_probe import FakeHealthProbe
 from tests.fakes.fake_lan import FakeLan, FakeLanNetwork
 from tests.fakes.fake_swarm import FakeSwarm, FakeSwarmNetwork
 from tests.simulator.administrator import PRODUCT, Release
-from tests.simulator.in_place import in_place
+from tests.simulator.virtual_time import in_place
 from tests.simulator.installer_process import InstallerProcess
 from tests.simulator.static_servers import StaticServers
 from tests.simulator.watched_journal import WatchedJournal

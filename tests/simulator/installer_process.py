@@ -21,6 +21,7 @@ class InstallerProcess:
     def __init__(self, installer: FakeInstaller, nursery: trio.Nursery) -> None:
         self.inside = installer
         self.is_away = False
+        self.asked_for: list[str] = []  # versions to install, in order
         self._nursery = nursery
 
     def version_of(self, product: str) -> str | None:
@@ -34,6 +35,7 @@ class InstallerProcess:
 
     async def install(self, *, product: str, version: str, mirror: Path, transport: Path) -> Installation:
         """See `Installer`."""
+        self.asked_for.append(version)
         install = partial(self.inside.install, product=product, version=version, mirror=mirror, transport=transport)
         if not transport.is_file():
             raise InstallerFailure(Reason.DOCUMENT_MALFORMED, f"{transport}: No such file or directory")

@@ -10,7 +10,7 @@ import trio
 from p2pd.adapters.journal_files import JournalFiles
 from p2pd.ports_control import ProductRecord
 from signing.report import InstallState
-from tests.simulator.in_place import in_place
+from tests.simulator.virtual_time import in_place
 
 
 class Moment(Enum):

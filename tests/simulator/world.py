@@ -3,10 +3,11 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import trio
-from trio.testing import MockClock
 
 from p2pd.decisions.ambassadors import rank
 from p2pd.host.wall_clock import WallClock
@@ -14,7 +15,9 @@ from p2pd.services.site import Identity
 from seeds.adapters.store import Store
 from seeds.fleet import Fleet, open_fleet
 from seeds.signers import open_online_keys
+from signing.codec import decode
 from signing.devices import DeviceKey
+from signing.policy import POLICY_TARGET, Policy, Ring
 from signing.repository import Repository
 from signing.schedule import Member
 from tests.fakes.fake_coordinator import FakeCoordinator
@@ -29,6 +32,7 @@ from tests.simulator.endpoint import ORIGIN_URL, SimulatedEndpoint, Surroundings
 from tests.simulator.installer_process import InstallerProcess
 
 SITE = "paris"
+CANARY_SOAK_SECONDS = 300.0
 LOOK_SECONDS = 0.25  # how often `until` looks, in virtual time
 INSTALL_SECONDS = 2.0
 
@@ -41,7 +45,6 @@ class World:
         directory: Path,
         fleet: Fleet,
         store: Store,
-        clock: MockClock,
         *,
         lan: FakeLanNetwork,
         swarm: FakeSwarmNetwork,
@@ -64,7 +67,6 @@ class World:
         self.administrator = Administrator(fleet, directory / "workshop", self.wall_clock)
         self._directory = directory
         self._fleet = fleet
-        self._clock = clock
         self._asleep_seconds = 0.0
         self._nursery = nursery
         self._releases: list[Release] = []
@@ -90,13 +92,24 @@ class World:
         self.administrator.recall(release)
         self.coordinator.poke()
 
+    def set_policy(self, **changes: Any) -> None:
+        """Publish the policy with `changes`."""
+        repository = self.coordinator.repository
+        before = decode(Policy, repository.read_target("policies", POLICY_TARGET) or b"", where="policy")
+        self.administrator.set_policy(replace(before, version=before.version + 1, **changes))
+        self.coordinator.poke()
+
+    def open_all_rings(self) -> None:
+        """From now on the policy has one ring, with everybody in it."""
+        self.set_policy(rings=(Ring(name="everyone"),))
+
     def sleep_through(self, seconds: float) -> None:
         """The lid is closed for so long: the calendar goes on, nothing else does."""
         self._asleep_seconds += seconds
 
     def unix(self) -> float:
         """The calendar, in Unix seconds."""
-        return START.timestamp() + self._clock.current_time() + self._asleep_seconds
+        return START.timestamp() + trio.current_time() + self._asleep_seconds
 
     async def until(self, condition: Callable[[], bool], *, within: float = 1_200.0) -> None:
         """Let time pass until `condition` holds. Fails after `within` virtual seconds."""
@@ -110,6 +123,10 @@ class World:
         """Wait until every endpoint (of `endpoints`) has committed the release."""
         chosen = self.endpoints if endpoints is None else endpoints
         await self.until(lambda: all(endpoint.has_committed(release) for endpoint in chosen))
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much virtual time pass."""
+        await trio.sleep(seconds)
 
     def canary_of(self, release: Release) -> SimulatedEndpoint:
         """The one endpoint that was drafted into the first ring."""
@@ -182,7 +199,7 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(directory: Path, fleet_directory: Path, clock: MockClock) -> AsyncIterator[World]:
+async def open_world(directory: Path, fleet_directory: Path) -> AsyncIterator[World]:
     """A site without endpoints, and a coordinator for the fleet in `fleet_directory`, for as long as the block lasts."""
     fleet = open_fleet(fleet_directory)
     with Store(fleet.database) as store:
@@ -191,7 +208,7 @@ async def open_world(directory: Path, fleet_directory: Path, clock: MockClock) -
             open_fake_swarm_network() as swarm,
             trio.open_nursery() as nursery,
         ):
-            world = World(directory, fleet, store, clock, lan=lan, swarm=swarm, nursery=nursery)
+            world = World(directory, fleet, store, lan=lan, swarm=swarm, nursery=nursery)
             await nursery.start(world.coordinator.run)
             yield world
             nursery.cancel_scope.cancel()

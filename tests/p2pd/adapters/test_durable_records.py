@@ -84,6 +84,17 @@ async def test_a_sequence_number_is_never_used_twice_even_after_all_reports_are_
         await spool.discard(expected)
 
 
+async def test_products_that_report_at_once_get_numbers_of_their_own(tmp_path: Path) -> None:
+    spool = ReportSpool(tmp_path, KEY, RUN)
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(spool.append, report)
+    waiting = await spool.oldest(99)
+    assert [sequence for sequence, _ in waiting] == list(range(1, 31))
+    for sequence, envelope in waiting:
+        assert open_envelope(Report, envelope, KEY.public_pem, where="spool").sequence == sequence
+
+
 async def test_a_full_spool_drops_its_oldest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pd.adapters.report_spool.MAX_SPOOLED", 3)
     spool = ReportSpool(tmp_path, KEY, RUN)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 in mid-transfer: of the endpoint that fetches from the origin, and of one that takes pieces from it.
+
+Another takes over, the others finish, and whoever comes back goes on with the pieces that lie on its disk.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from signing.policy import Ring
+from tests.end_to_end.endpoint import Endpoint
+from tests.end_to_end.fleet import PRODUCT, FleetUnderTest, start_all
+from tests.end_to_end.template import PUBLIC_PORT, SEGMENTS, Release
+from tests.end_to_end.waiting import eventually
+from tests.end_to_end.wan import open_wan
+
+WAN_PORT = PUBLIC_PORT + 1000
+BYTES_PER_SECOND = 700_000  # six seconds for the payload: enough of a middle to be killed in
+SPARE_PIECES = 2
+
+
+async def test_kills_in_mid_transfer(fleet: FleetUnderTest) -> None:
+    fleet.use_rings(Ring(name="everyone"))
+    await fleet.start_coordinator()
+    async with open_wan(fleet.address, WAN_PORT, server=(fleet.address, PUBLIC_PORT)) as wan:
+        endpoints = await fleet.enrolled("desk-1", "desk-2", "desk-3", url=f"https://{fleet.address}:{WAN_PORT}")
+        for endpoint in endpoints:
+            endpoint.configure(swarm={"settle_seconds": 5})
+        await start_all(*endpoints)
+        await all_know_each_other(endpoints)
+        wan.bytes_per_second = BYTES_PER_SECOND
+        release = await fleet.release("1.0", 1)
+
+        ambassador = await first_with(endpoints, "bytes_origin", 0.25 * release.size)
+        await ambassador.kill()
+        ambassador_misses = missing_bytes(ambassador, release)
+        survivors = [endpoint for endpoint in endpoints if endpoint is not ambassador]
+        successor = await first_with(survivors, "bytes_origin", 1)
+        (leech,) = [endpoint for endpoint in survivors if endpoint is not successor]
+        await first_with([leech], "bytes_lan", 0.4 * release.size)
+        await leech.kill()
+        leech_misses = missing_bytes(leech, release)
+        await leech.start()
+        await successor.reaches(release, "committed")
+        await it_resumed(leech, release, leech_misses)
+        await ambassador.start()
+        await it_resumed(ambassador, release, ambassador_misses)
+    assert await fleet.served_bytes() < 1.5 * release.size
+    await fleet.rollout_is(release, state="complete")
+
+
+async def all_know_each_other(endpoints: Sequence[Endpoint]) -> None:
+    for endpoint in endpoints:
+        await eventually(
+            endpoint.status, lambda now: now["peers"] == len(endpoints) - 1, f"{endpoint.name} sees the others"
+        )
+
+
+async def first_with(endpoints: Sequence[Endpoint], source: str, least: float) -> Endpoint:
+    """The first endpoint that has so many bytes from `source`, and has not everything yet."""
+
+    async def look() -> list[dict[str, Any]]:
+        return [await endpoint.attempt(PRODUCT) for endpoint in endpoints]
+
+    def reached(attempts: list[dict[str, Any]]) -> bool:
+        return any(attempt.get(source, 0) >= least for attempt in attempts)
+
+    attempts = await eventually(look, reached, f"{least:.0f} {source}")
+    index, attempt = max(enumerate(attempts), key=lambda pair: int(pair[1].get(source, 0)))
+    assert attempt["state"] == "fetching", "too late: this is no mid-transfer"
+    return endpoints[index]
+
+
+def missing_bytes(endpoint: Endpoint, release: Release) -> int:
+    """What of the transport is not on the disk of a killed endpoint, counted in whole pieces."""
+    whole = release.transport.read_bytes()
+    on_disk = (endpoint.state / "payloads" / release.sha256 / SEGMENTS[0]).read_bytes()
+    pieces = range(0, release.size, release.piece_bytes)
+    missing = [at for at in pieces if on_disk[at : at + release.piece_bytes] != whole[at : at + release.piece_bytes]]
+    assert 0 < len(missing) < len(pieces), "killed too early or too late"
+    return sum(min(release.piece_bytes, release.size - at) for at in missing)
+
+
+async def it_resumed(endpoint: Endpoint, release: Release, missing: int) -> None:
+    """It fetched what it missed, and next to nothing twice."""
+    seen = await endpoint.reaches(release, "committed")
+    received = seen["bytes_lan"] + seen["bytes_origin"]
+    assert missing <= received < missing + SPARE_PIECES * release.piece_bytes
+    assert endpoint.in_use(release) == release.files
