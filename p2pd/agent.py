@@ -85,7 +85,7 @@ class Agent:
 
 
 async def run_parts(parts: AgentParts, *, task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED) -> None:
-    """Run an agent until cancelled; report it once all of its services are ready."""
+    """Run an agent until cancelled; report it as soon as it can be asked things, even if p2pd-install is away."""
     board = Board()
     carriages = Carriages(
         swarm=parts.swarm,
@@ -118,9 +118,9 @@ async def run_parts(parts: AgentParts, *, task_status: trio.TaskStatus[Agent] = 
         await services.start(reporter.run)
         await services.start(partial(keep_running, partial(_discover, parts, board), name="discovery"))
         await services.start(keeper.run)
-        await services.start(releases.run)
         control = Control(board, releases, carriages, parts.identity, parts.clock)
         task_status.started(Agent(board=board, releases=releases, control=control))
+        await services.start(partial(keep_running, releases.run, name="releases"))
 
 
 async def run_agent(config: AgentConfig, *, config_path: Path) -> None:

@@ -4,12 +4,14 @@
 `ports.py` holds those of the data plane. The same rule: one real adapter each, and fakes that pass the same tests.
 """
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from p2pd.host.supervise import ServiceFailure
 from p2pd.ports import Endpoint
 from signing.manifest import CommandCheck, HttpCheck, TcpCheck
 from signing.policy import Policy
@@ -88,7 +90,10 @@ class ReportVerdict:
 
 
 class Coordinator(Protocol):
-    """The coordinator's HTTP interface. Every call raises CoordinatorUnavailable when trying again may help."""
+    """The coordinator's HTTP interface.
+
+    Every call raises CoordinatorUnavailable when trying again may help, and Refused.
+    """
 
     async def wait_for_change(self, timestamp_version: int) -> int:
         """Return the newest timestamp version, at once when it is newer, else after a server-side wait."""
@@ -97,7 +102,7 @@ class Coordinator(Protocol):
         """Hand over signed reports, oldest first; one verdict each."""
 
     async def renew_certificate(self, envelope: bytes) -> bytes:
-        """Exchange a signed renewal request for a new device certificate in PEM. Raises Refused as well."""
+        """Exchange a signed renewal request for a new device certificate in PEM."""
 
 
 class CoordinatorUnavailable(Exception):
@@ -141,7 +146,7 @@ class ProductRecord:
 
 
 class Journal(Protocol):
-    """Durable memory of attempts: what `save` wrote is there after a power cut."""
+    """Durable memory of attempts: what `save` wrote is there after a power cut. Both may raise StorageFailed."""
 
     async def load(self) -> dict[str, ProductRecord]:
         """All products' records."""
@@ -159,12 +164,23 @@ class Spool(Protocol):
     async def oldest(self, most: int) -> tuple[tuple[int, bytes], ...]:
         """Up to `most` stored envelopes with their sequence numbers, oldest first."""
 
+    async def count(self) -> int:
+        """How many envelopes are stored."""
+
     async def discard(self, sequence: int) -> None:
         """Forget an envelope that the coordinator has taken or refused for good."""
 
 
+class StorageFailed(ServiceFailure):
+    """Our own disk could not be read or written: full, read-only, broken. `reason` tells a full one from the rest."""
+
+    def __init__(self, problem: OSError) -> None:
+        super().__init__(str(problem))
+        self.reason = Reason.DISK_FULL if problem.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.STORAGE_FAILED
+
+
 class PayloadStore(Protocol):
-    """Transport files by their SHA-256, below one directory."""
+    """Transport files by their SHA-256, below one directory. Every method may raise StorageFailed."""
 
     def directory(self, sha256: str) -> Path:
         """Where the swarm may write the transport with that digest."""

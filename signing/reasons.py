@@ -44,6 +44,7 @@ class Reason(StrEnum):
     ORIGIN_REFUSED = "origin_refused"
     NO_PEERS = "no_peers"
     DISK_FULL = "disk_full"
+    STORAGE_FAILED = "storage_failed"
 
     # Installing: why it failed, or was undone.
     FALLBACK_MISSING = "fallback_missing"
@@ -108,6 +109,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.ORIGIN_REFUSED: "the origin answered with an error or with the wrong bytes",
     Reason.NO_PEERS: "no endpoint on this LAN has shown itself with this release",
     Reason.DISK_FULL: "not enough space on disk",
+    Reason.STORAGE_FAILED: "the disk could not be read or written",
     Reason.FALLBACK_MISSING: "the version to fall back to is not on disk, so the install was refused",
     Reason.FALLBACK_FORBIDDEN: "the release forbids going back to the version that is installed",
     Reason.INSTALLER_UNREACHABLE: "p2pd-install does not answer on its socket",

@@ -8,7 +8,7 @@ import msgpack
 
 from p2pd.host.atomic_file import read_bounded, write_atomically
 from p2pd.host.telemetry import log
-from p2pd.ports_control import ProductRecord, RunSync
+from p2pd.ports_control import ProductRecord, RunSync, StorageFailed
 from signing.errors import BadInput
 from signing.structure import build, flatten
 
@@ -27,13 +27,18 @@ class JournalFiles:
 
     async def load(self) -> dict[str, ProductRecord]:
         """All records. One that cannot be read is set aside under another name: the release is judged anew."""
-        records: dict[str, ProductRecord] = await self._run_sync(self._load)
-        return records
+        try:
+            return await self._run_sync(self._load)
+        except OSError as problem:
+            raise StorageFailed(problem) from problem
 
     async def save(self, product: str, record: ProductRecord) -> None:
         """Replace one product's record; it is durable when this returns."""
         data: bytes = msgpack.packb(flatten(record), use_bin_type=True)
-        await self._run_sync(write_atomically, self._path(product), data)
+        try:
+            await self._run_sync(write_atomically, self._path(product), data)
+        except OSError as problem:
+            raise StorageFailed(problem) from problem
 
     def _load(self) -> dict[str, ProductRecord]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,10 +2,12 @@
 """Transports on disk: `<payloads>/<sha256>/<segment>`, the name that a torrent of one file insists on."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from p2pd.ports import PayloadStoreFull
-from p2pd.ports_control import RunSync
+from p2pd.ports_control import RunSync, StorageFailed
 from signing.bounds import check_sha256
 from signing.verified import VerifiedManifest, VerifiedPayload, verify_payload
 
@@ -26,7 +28,8 @@ class PayloadFiles:
 
     async def make_room(self, sha256: str, size: int) -> None:
         """Raise PayloadStoreFull unless what is still missing of `size` bytes fits, with some to spare."""
-        await self._run_sync(self._make_room, sha256, size)
+        with _storage_failures():
+            await self._run_sync(self._make_room, sha256, size)
 
     async def verify(self, manifest: VerifiedManifest, sha256: str, name: str) -> VerifiedPayload:
         """Read the finished transport back and hash it. Raises ContentMismatch."""
@@ -35,23 +38,27 @@ class PayloadFiles:
 
     async def has(self, sha256: str, name: str) -> bool:
         """Whether a transport, finished or not, lies on disk."""
-        found: bool = await self._run_sync((self.directory(sha256) / name).is_file)
+        with _storage_failures():
+            found: bool = await self._run_sync((self.directory(sha256) / name).is_file)
         return found
 
     async def discard(self, sha256: str) -> None:
         """Remove a transport; nothing happens when it is not there."""
-        await self._run_sync(_remove, self.directory(sha256))
+        with _storage_failures():
+            await self._run_sync(_remove, self.directory(sha256))
 
     async def retain(self, wanted: frozenset[str]) -> None:
         """Remove every transport but these."""
-        await self._run_sync(self._retain, wanted)
+        with _storage_failures():
+            await self._run_sync(self._retain, wanted)
 
     def _make_room(self, sha256: str, size: int) -> None:
         directory = self.directory(sha256)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         present = sum(path.stat().st_blocks * 512 for path in directory.iterdir())
-        needed, free = max(0, size - present) + SPARE_BYTES, shutil.disk_usage(directory).free
-        if free < needed:
+        missing, free = max(0, size - present), shutil.disk_usage(directory).free
+        needed = missing + SPARE_BYTES
+        if missing and free < needed:
             raise PayloadStoreFull(f"{self._directory}: {needed} bytes are needed, {free} are free")
 
     def _retain(self, wanted: frozenset[str]) -> None:
@@ -60,6 +67,14 @@ class PayloadFiles:
         for path in self._directory.iterdir():
             if path.name not in wanted:
                 _remove(path)
+
+
+@contextmanager
+def _storage_failures() -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise StorageFailed(problem) from problem
 
 
 def _remove(path: Path) -> None:

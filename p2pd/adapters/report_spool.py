@@ -43,6 +43,10 @@ class ReportSpool:
         envelopes: tuple[tuple[int, bytes], ...] = await self._run_sync(self._oldest, most)
         return envelopes
 
+    async def count(self) -> int:
+        """How many envelopes are stored."""
+        return len(await self._run_sync(self._sequences))
+
     async def discard(self, sequence: int) -> None:
         """Forget one envelope; nothing happens when it is gone already."""
         await self._run_sync(self._discard, sequence)

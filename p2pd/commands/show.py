@@ -22,9 +22,9 @@ def show_status(answer: Mapping[str, Any], console: Console) -> None:
     if metadata.get("expires"):
         role, when = min(metadata["expires"].items(), key=lambda item: str(item[1]))
         console.print(f"metadata {metadata['timestamp_version']}, fresh until {when} ({role})")
-    if metadata["problem"]:
-        problem = metadata["problem"]
-        console.print(f"[yellow]metadata: {problem['reason']}: {escape(problem['detail'])}[/]")
+    for problem in filter(None, (metadata["problem"], answer["installer"]["problem"])):
+        console.print(f"[yellow]{problem['reason']}: {escape(problem['sentence'])}[/]")
+        console.print(f"  {escape(problem['detail'])}")
     table = Table("product", "installed", "before", "attempt", "state", "from LAN", "from origin", "reason")
     for product in answer["products"]:
         attempt = product["attempt"] or {}
@@ -58,9 +58,9 @@ def show_peers(peers: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def show_why(answer: Mapping[str, Any], console: Console) -> None:
     """Every offered release and where it stands, with the reason in words."""
-    if answer["problem"]:
-        console.print(f"[yellow]metadata: {answer['problem']['reason']}: {escape(answer['problem']['sentence'])}[/]")
-        console.print(f"  {escape(answer['problem']['detail'])}")
+    for problem in answer["problems"]:
+        console.print(f"[yellow]{problem['reason']}: {escape(problem['sentence'])}[/]")
+        console.print(f"  {escape(problem['detail'])}")
     if not answer["releases"]:
         console.print("no such release is offered to this endpoint")
     for release in answer["releases"]:

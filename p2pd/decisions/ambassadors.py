@@ -7,7 +7,7 @@ with the same signed schedule rank alike, and a death moves only the dead one's 
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from signing.reasons import Reason
@@ -29,9 +29,14 @@ class SiteView:
     me: str
     ranked: tuple[str, ...]  # every member that may fetch the release, best first, `me` among them
     connected: frozenset[str]  # in a mutual TLS session with us
-    expected: frozenset[str]  # announced lately, not connected yet
+    expected: Mapping[str, float]  # announced lately, not connected yet: until when that counts
     watching_since: float
-    last_progress: float  # when a piece last became available, here or at a peer
+    last_progress: float  # when others last made a piece available, here or at a peer, or another came to be the first
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Those who can be counted on, best first; `me` among them."""
+        return tuple(d for d in self.ranked if d == self.me or d in self.connected or d in self.expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +76,22 @@ def decide_role(view: SiteView, *, now: float, timing: Timing, ambassador_count:
     unseen = [device for device in view.ranked if device != view.me and device not in view.connected]
     if now < settled and unseen:
         return Wait(until=settled, reason=Reason.DISCOVERY_SETTLING)
-    live = [d for d in view.ranked if d == view.me or d in view.connected or d in view.expected]
-    ambassadors = tuple(live[:ambassador_count])
+    live = view.live
+    ambassadors = live[:ambassador_count]
     if view.me in ambassadors:
         return Fetch(ambassadors=ambassadors)
     distance = live.index(view.me) - ambassador_count + 1
     my_turn = max(view.last_progress, view.watching_since) + timing.stall * distance
     if now >= my_turn:
         return Fetch(ambassadors=(view.me,), reason=Reason.TOOK_OVER_STALLED)
-    return Wait(until=my_turn, reason=Reason.WAITING_FOR_AMBASSADOR)
+    soonest_loss = min((view.expected[device] for device in live if device in view.expected), default=my_turn)
+    return Wait(until=min(my_turn, soonest_loss), reason=Reason.WAITING_FOR_AMBASSADOR)
 
 
 def peers_are_trusted(*, last_gain: float, now: float, timing: Timing) -> bool:
     """Whether a piece that peers claim to have is still left to them.
 
-    A peer that offers everything and sends nothing (slow retrieval) costs two stalls, then the origin is asked.
+    `last_gain` is when peers last sent anything, or had nothing that we lack. A peer that offers everything and sends
+    nothing (slow retrieval) costs two stalls, then the origin is asked.
     """
     return now - last_gain < 2 * timing.stall

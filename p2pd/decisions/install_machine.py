@@ -60,15 +60,21 @@ TRANSITIONS: dict[tuple[InstallState, Event], InstallState] = {
 TRANSIENT = frozenset(
     {
         Reason.BUSY,
+        Reason.BUSY,
+        Reason.CONFLICT_INSTALLED,
+        Reason.DEPENDENCY_MISSING,
         Reason.DISK_FULL,
+        Reason.FALLBACK_MISSING,
         Reason.INSTALLER_UNREACHABLE,
         Reason.METADATA_EXPIRED,
         Reason.METADATA_UNREACHABLE,
+        Reason.METADATA_UNTRUSTED,
         Reason.ORIGIN_UNREACHABLE,
-        Reason.FALLBACK_MISSING,
-        Reason.SUPERSEDED,
         Reason.RING_NOT_OPEN,
         Reason.ROLLOUT_HALTED,
+        Reason.SCHEDULE_MISSING,
+        Reason.SCHEDULE_OUTSIDE_POLICY,
+        Reason.SUPERSEDED,
     }
 )
 """Failures that say nothing about the release itself: it may be tried again. Every other failure quarantines it."""
@@ -83,7 +89,10 @@ def step(state: InstallState, event: Event) -> InstallState:
 
 
 def quarantines(state: InstallState, reason: Reason | None) -> bool:
-    """Whether an attempt that ended so must never be repeated on this endpoint."""
-    if state is InstallState.ROLLED_BACK:
+    """Whether an attempt that stands so must never be repeated on this endpoint.
+
+    From the moment that it has to go back, so that no failure on the way makes anybody forget why.
+    """
+    if state in (InstallState.ROLLING_BACK, InstallState.ROLLED_BACK):
         return True
     return state is InstallState.FAILED and reason not in TRANSIENT

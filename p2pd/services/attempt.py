@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import trio
 
@@ -13,15 +13,15 @@ from p2pd.host.latest import Latest, first_of
 from p2pd.host.telemetry import log
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports import InstalledProduct, Installer, InstallerFailure
-from p2pd.ports_control import HealthProbe, Journal, PayloadStore, ProductRecord, Trust
+from p2pd.ports_control import Attempt, HealthProbe, Journal, PayloadStore, ProductRecord, Trust
 from p2pd.services.carrying import Carriages
-from p2pd.services.fetching import Received, Release
+from p2pd.services.fetching import Release
 from p2pd.services.metrics import AgentMetrics
-from p2pd.services.patience import patiently
+from p2pd.services.patience import DISK_TROUBLE, patiently, until_stored
 from p2pd.services.probation import Proof, prove
 from p2pd.services.reporting import Reporter
 from p2pd.services.site import Board, Identity, Why
-from signing.errors import ContentMismatch
+from signing.errors import SigningError
 from signing.reasons import Reason
 from signing.report import InstallState
 from signing.trust import reopen_committed
@@ -68,18 +68,37 @@ class AttemptRun:
         self.attempt = record.attempt
         self._tools = tools
         self._still_wanted = still_wanted
-        self._manifest = reopen_committed(self.attempt.manifest, sha256=self.attempt.manifest_sha256)
 
-    async def run(self) -> None:
-        """Go on until the state is final. Raises nothing that the world can cause but ServiceFailure."""
-        await self._announce()
-        while not self.attempt.state.is_final:
-            await self._act()
+    async def begin(self) -> None:
+        """See a new attempt through. Like `resume` and `recall` it raises nothing that the world can cause."""
+        await self._keep_and_tell()
+        await self._go_on()
+
+    async def resume(self) -> None:
+        """Go on from a state that was durable when the daemon died, perhaps before it was told to anybody."""
+        await self._tell()
+        await self._go_on()
 
     async def recall(self) -> None:
         """Undo a committed release that was withdrawn afterwards."""
         await self._advance(Event.RECALLED, Refusal(reason=Reason.RECALLED))
-        await self.run()
+        await self._go_on()
+
+    @property
+    def transport_sha256(self) -> str | None:
+        """Digest of the bytes on disk that this attempt still needs, if any."""
+        state = self.attempt.state
+        if state.is_final or state is InstallState.ROLLING_BACK:
+            return None
+        return self._wanted_release().transport.content.sha256
+
+    @cached_property
+    def _manifest(self) -> VerifiedManifest:
+        return reopen_committed(self.attempt.manifest, sha256=self.attempt.manifest_sha256)
+
+    async def _go_on(self) -> None:
+        while not self.attempt.state.is_final:
+            await self._act()
 
     async def _act(self) -> None:
         state = self.attempt.state
@@ -116,7 +135,7 @@ class AttemptRun:
         digest = self._wanted_release().transport.content.sha256
         try:
             await self._tools.store.verify(self._manifest, digest, self._tools.identity.segment)
-        except ContentMismatch as problem:
+        except SigningError as problem:  # other bytes, or none that can be read
             self._tools.carriages.drop(digest)
             await self._tools.store.discard(digest)
             await self._advance(Event.GAVE_UP, Refusal(reason=Reason.PAYLOAD_MISMATCH, detail=str(problem)))
@@ -126,6 +145,11 @@ class AttemptRun:
     async def _reserve(self) -> None:
         """The fallback must be on disk before anything is touched; p2pd-install checks its bytes again itself."""
         product = await self._product()
+        pending = product.pending if product is not None else None
+        if pending is not None:
+            refusal = Refusal(reason=Reason.BUSY, detail=f"{pending.version} is on probation and could not be undone")
+            await self._advance(Event.GAVE_UP, refusal)
+            return
         active = product.active if product is not None else None
         if active is not None and active.release_counter < self._manifest.manifest.oldest_fallback:
             await self._advance(Event.GAVE_UP, Refusal(reason=Reason.FALLBACK_FORBIDDEN, detail=active.version))
@@ -142,6 +166,10 @@ class AttemptRun:
 
     async def _install(self) -> None:
         manifest, tools = self._manifest.manifest, self._tools
+        product = await self._product()
+        if product is not None and product.active and product.active.manifest_sha256 == self._manifest.sha256:
+            await self._advance(Event.INSTALLED)  # done before the daemon died; a refusal now would leave it unwatched
+            return
         transport = self._wanted_release().transport.content.sha256
         install = partial(
             tools.installer.install,
@@ -152,7 +180,7 @@ class AttemptRun:
         )
         began = trio.current_time()
         try:
-            await patiently(install)
+            await patiently(tools.board, install)
         except InstallerFailure as problem:
             await self._advance(Event.GAVE_UP, Refusal(reason=problem.reason, detail=str(problem)))
             return
@@ -183,7 +211,7 @@ class AttemptRun:
         attempt = self.attempt
         commit = partial(self._tools.installer.commit, product=attempt.product, manifest_sha256=attempt.manifest_sha256)
         try:
-            await patiently(commit)
+            await patiently(self._tools.board, commit, passing=DISK_TROUBLE)
         except InstallerFailure as problem:
             await self._advance(Event.PROVED_UNHEALTHY, Refusal(reason=problem.reason, detail=str(problem)))
             return
@@ -196,9 +224,9 @@ class AttemptRun:
             self._tools.installer.rollback, product=attempt.product, manifest_sha256=attempt.manifest_sha256
         )
         try:
-            await patiently(roll_back)
+            await patiently(self._tools.board, roll_back, passing=DISK_TROUBLE)
         except InstallerFailure as problem:
-            await self._advance(Event.RESTORE_FAILED, Refusal(reason=Reason.ROLLBACK_FAILED, detail=str(problem)))
+            await self._advance(Event.RESTORE_FAILED, Refusal(reason=problem.reason, detail=str(problem)))
             return
         await self._advance(Event.RESTORED, why)
 
@@ -211,7 +239,7 @@ class AttemptRun:
             await trusted.changed()
 
     async def _product(self) -> InstalledProduct | None:
-        return (await patiently(self._tools.installer.status)).get(self.attempt.product)
+        return (await patiently(self._tools.board, self._tools.installer.status)).get(self.attempt.product)
 
     def _wanted_release(self) -> Release:
         release = release_for(self._manifest, self._tools.identity.segment)
@@ -223,12 +251,10 @@ class AttemptRun:
         self, event: Event, refusal: Refusal | None = None, *, previous_version: str | None = None
     ) -> None:
         state = step(self.attempt.state, event)
-        received = self._received()
+        if self.attempt.state is InstallState.FETCHING:
+            self._count_received()
         self.attempt = replace(
             self.attempt,
-            bytes_lan=received.lan,
-            bytes_origin=received.origin,
-            bytes_web=received.web,
             state=state,
             reason=refusal.reason if refusal else None,
             detail=refusal.detail if refusal else "",
@@ -236,16 +262,19 @@ class AttemptRun:
             seconds=max(0.0, float(self._tools.clock.unix() - self.attempt.began)),
         )
         quarantined = self.record.quarantined
-        if quarantines(state, self.attempt.reason):
+        if quarantines(state, self.attempt.reason) and self.attempt.manifest_sha256 not in quarantined:
             quarantined = (*quarantined, self.attempt.manifest_sha256)[-MAX_QUARANTINED:]
         self.record = ProductRecord(attempt=self.attempt, quarantined=quarantined)
-        await self._tools.journal.save(self.attempt.product, self.record)
-        await self._announce()
+        await self._keep_and_tell()
 
-    async def _announce(self) -> None:
+    async def _keep_and_tell(self) -> None:
+        await until_stored(partial(self._tools.journal.save, self.attempt.product, self.record))
+        await self._tell()
+
+    async def _tell(self) -> None:
         """Report, count and show the state that is now durable."""
         attempt, tools = self.attempt, self._tools
-        await tools.reporter.report(attempt)
+        await until_stored(partial(tools.reporter.report, attempt))
         tools.metrics.release_state(attempt.product, attempt.state)
         refusal = Refusal(reason=attempt.reason, detail=attempt.detail) if attempt.reason else None
         if refusal is not None:
@@ -261,12 +290,19 @@ class AttemptRun:
             detail=attempt.detail,
         )
 
-    def _received(self) -> Received:
-        release = release_for(self._manifest, self._tools.identity.segment)
-        carriage = self._tools.carriages.find(release.transport.content.sha256) if release else None
+    def _count_received(self) -> None:
+        carriage = self._tools.carriages.find(self._wanted_release().transport.content.sha256)
         if carriage is not None:
-            return carriage.received
-        return Received(lan=self.attempt.bytes_lan, origin=self.attempt.bytes_origin, web=self.attempt.bytes_web)
+            got = carriage.received
+            self.attempt = replace(self.attempt, bytes_lan=got.lan, bytes_origin=got.origin, bytes_web=got.web)
+
+
+def transport_digest(attempt: Attempt, segment: str) -> str | None:
+    """Which payload an attempt is about; None when its manifest is not known or not for `segment`."""
+    if not attempt.manifest:
+        return None
+    release = release_for(reopen_committed(attempt.manifest, sha256=attempt.manifest_sha256), segment)
+    return release.transport.content.sha256 if release is not None else None
 
 
 def release_for(manifest: VerifiedManifest, segment: str) -> Release | None:

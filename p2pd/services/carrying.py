@@ -12,7 +12,7 @@ from p2pd.host.exception_groups import first_of_group
 from p2pd.host.telemetry import log
 from p2pd.host.torrent_file import read_torrent
 from p2pd.ports import Origin, PayloadStoreFull, Swarm, TorrentSpec, TransferFailed
-from p2pd.ports_control import PayloadStore, Trust
+from p2pd.ports_control import PayloadStore, StorageFailed, Trust
 from p2pd.services.fetching import Filler, Received, Release, introduce
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.site import Board, Identity
@@ -25,14 +25,24 @@ _log = log("carrying")
 
 
 class Carriage:
-    """One release on its way. `finished` is set when it is complete on disk, or when `refusal` says why not."""
+    """One release on its way. `finished` is set when it is complete on disk, or when `refusal` says why not.
 
-    def __init__(self, release: Release) -> None:
+    `ended` is set when nothing of it runs any more and nobody writes its files.
+    """
+
+    def __init__(self, release: Release, predecessor: "Carriage | None") -> None:
         self.release = release
         self.received = Received()
         self.finished = trio.Event()
+        self.ended = trio.Event()
         self.refusal: Refusal | None = None
         self.scope = trio.CancelScope()
+        self.predecessor = predecessor
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the transport."""
+        return self.release.transport.content.sha256
 
     def finish(self, refusal: Refusal | None) -> None:
         """Say how it ended, once."""
@@ -64,7 +74,8 @@ class Carriages:
         self._identity = identity
         self._metrics = metrics
         self._timing = timing
-        self._carried: dict[str, Carriage] = {}
+        self._carried: dict[str, Carriage] = {}  # what `carry` asked for and `drop` has not taken back
+        self._running: set[Carriage] = set()  # those, and dropped ones that are still closing their files
         self._new, self._starting = trio.open_memory_channel[Carriage](MAX_CARRIED)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -75,17 +86,23 @@ class Carriages:
                 nursery.start_soon(self._run_one, carriage)
 
     def carry(self, release: Release) -> Carriage:
-        """Begin to carry a release, or go on. Never blocks."""
+        """Begin to carry a release, or go on. Never blocks.
+
+        A carriage that failed, or is closing since it was dropped, is followed by a new one.
+        """
         digest = release.transport.content.sha256
-        carriage = self._carried.get(digest)
-        if carriage is None or carriage.refusal is not None:
-            carriage = Carriage(release)
-            try:
-                self._new.send_nowait(carriage)
-            except trio.WouldBlock:
-                carriage.finish(Refusal(reason=Reason.BUSY, detail=f"{MAX_CARRIED} releases are being started"))
-                return carriage
-            self._carried[digest] = carriage
+        present = self._carried.get(digest)
+        if present is not None and present.refusal is None and not present.ended.is_set():
+            return present
+        closing = next((carriage for carriage in self._running if carriage.digest == digest), None)
+        carriage = Carriage(release, closing)
+        try:
+            self._new.send_nowait(carriage)
+        except trio.WouldBlock:
+            carriage.finish(Refusal(reason=Reason.BUSY, detail=f"{MAX_CARRIED} releases are being started"))
+            return carriage
+        self._carried[digest] = carriage
+        self._running.add(carriage)
         return carriage
 
     def find(self, digest: str) -> Carriage | None:
@@ -97,6 +114,11 @@ class Carriages:
         """Transports being carried now."""
         return frozenset(self._carried)
 
+    @property
+    def digests_in_use(self) -> frozenset[str]:
+        """Transports whose files somebody may be writing: carried ones, and those that are still being closed."""
+        return self.digests | {carriage.digest for carriage in self._running}
+
     def drop(self, digest: str) -> None:
         """Stop carrying; what is on disk stays."""
         carriage = self._carried.pop(digest, None)
@@ -106,14 +128,20 @@ class Carriages:
 
     async def _run_one(self, carriage: Carriage) -> None:
         info_hash = carriage.release.torrent.info_hash
-        with carriage.scope:
-            try:
+        try:
+            with carriage.scope:
+                if carriage.predecessor is not None:  # one torrent has one set of files
+                    await carriage.predecessor.ended.wait()
                 await self._transfer_until_dropped(carriage)
-            except* (SigningError, PayloadStoreFull) as problems:
-                problem = first_of_group(problems)
-                carriage.finish(Refusal(reason=problem.reason, detail=str(problem)))
-                _log.warning("release not carried", reason=problem.reason, why=str(problem))
-        self._board.carried.set(self._board.carried.value - {info_hash})
+        except* (SigningError, PayloadStoreFull, StorageFailed) as problems:
+            problem = first_of_group(problems)
+            carriage.finish(Refusal(reason=problem.reason, detail=str(problem)))
+            _log.warning("release not carried", reason=problem.reason, why=str(problem))
+        finally:
+            carriage.predecessor = None
+            carriage.ended.set()
+            self._running.discard(carriage)
+            self._board.carried.set(self._board.carried.value - {info_hash})
 
     async def _transfer_until_dropped(self, carriage: Carriage) -> None:
         """A torrent whose files went wrong is begun anew: what is good on disk is found again."""
@@ -121,7 +149,7 @@ class Carriages:
         while True:
             try:
                 await self._transfer(carriage)
-            except* PayloadStoreFull:
+            except* (PayloadStoreFull, StorageFailed):
                 raise
             except* TransferFailed as problems:
                 failures += 1

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from p2pd.decisions.eligibility import Refusal
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports import InstalledProduct
 from p2pd.services.carrying import Carriages
@@ -32,7 +33,11 @@ class Control:
         if verb == "peers":
             return {"peers": [self._peer(peer) for peer in self._board.peers.value.values()]}
         if verb == "why":
-            return {"releases": self._why(_text(arguments, "patch", "")), "problem": self._problem()}
+            problems = (self._board.metadata_problem.value, self._board.installer_problem.value)
+            return {
+                "releases": self._why(_text(arguments, "patch", "")),
+                "problems": [_refusal(problem) for problem in problems if problem is not None],
+            }
         if verb == "verify":
             return self._verify(_text(arguments, "sha256"), arguments.get("size"))
         raise BadInput("request", f"unknown verb {verb!r}", "this p2pd answers status, peers, why and verify")
@@ -41,7 +46,7 @@ class Control:
         trusted = self._board.trusted.value
         records = self._releases.records()
         products = self._releases.installed()
-        metadata: dict[str, Any] = {"problem": self._problem()}
+        metadata: dict[str, Any] = {"problem": _refusal(self._board.metadata_problem.value)}
         if trusted is not None:
             metadata["timestamp_version"] = trusted.timestamp_version
             metadata["policy_version"] = trusted.policy.version
@@ -52,18 +57,12 @@ class Control:
             "site": self._identity.site,
             "time": self._clock.now().isoformat(),
             "metadata": metadata,
+            "installer": {"problem": _refusal(self._board.installer_problem.value)},
             "peers": len(self._board.peers.value),
             "products": [
                 self._product(name, products.get(name), records) for name in sorted(set(products) | set(records))
             ],
         }
-
-    def _problem(self) -> dict[str, str] | None:
-        """Why the signed metadata is not as fresh as it should be, if it is not."""
-        problem = self._board.metadata_problem.value
-        if problem is None:
-            return None
-        return {"reason": problem.reason.value, "sentence": explain(problem.reason), "detail": problem.detail}
 
     def _product(self, name: str, installed: InstalledProduct | None, records: Mapping[str, Any]) -> dict[str, Any]:
         attempt = records[name].attempt if name in records else None
@@ -159,3 +158,9 @@ def _text(arguments: Mapping[str, Any], name: str, default: str | None = None) -
     if not isinstance(value, str):
         raise BadInput("request", f"argument {name!r} must be a text")
     return value
+
+
+def _refusal(refusal: Refusal | None) -> dict[str, str] | None:
+    if refusal is None:
+        return None
+    return {"reason": refusal.reason.value, "sentence": explain(refusal.reason), "detail": refusal.detail}

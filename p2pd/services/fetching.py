@@ -2,7 +2,7 @@
 """Fills one torrent: from LAN peers by itself, from the origin only when the site's rules say that it is our turn."""
 
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -69,9 +69,12 @@ class Filler:
         self._metrics = metrics
         self._timing = timing
         self._began = trio.current_time()
-        self._last_available, self._last_available_at = -1, self._began
-        self._last_have, self._last_have_at = -1, self._began
-        self._failures = 0
+        self._lan_before = received.lan  # by earlier transfers of this torrent; each counts from nothing
+        self._brought = 0  # pieces that the site has through this endpoint
+        self._others_have, self._others_offered, self._others_moved_at = 0, 0, self._began
+        self._first = ""  # in rank, of those that live
+        self._served_at = self._began  # when peers last sent something, or had nothing to send
+        self._failures, self._origin_again_at = 0, self._began
 
     async def fill(self) -> None:
         """Return once every piece is verified and on disk."""
@@ -97,6 +100,8 @@ class Filler:
         if run is None:
             self._say(None)
             return self._timing.stall
+        if now < self._origin_again_at:  # news of peers come often, and must not cut the pause short
+            return self._origin_again_at - now
         self._say(role.reason)
         try:
             await self._fetch(run, progress)
@@ -104,6 +109,7 @@ class Filler:
             self._failures += 1
             self._say(failure.reason)
             _log.warning("the origin failed", reason=failure.reason, why=str(failure))
+            self._origin_again_at = trio.current_time() + restart_delay(self._failures)
             return restart_delay(self._failures)
         self._failures = 0
         return None
@@ -113,19 +119,25 @@ class Filler:
         members = self._members()
         by_peer_id = {peer_id_of(member.device): member.device for member in members}
         info_hash = self._release.torrent.info_hash
-        expected = (
-            peer.device
+        connected = frozenset(by_peer_id[peer] for peer in progress.peers if peer in by_peer_id)
+        expected = {
+            peer.device: peer.seen_at + EXPECTED_SECONDS
             for peer in self._board.peers.value.values()
-            if info_hash in peer.info_hashes and now - peer.seen_at < EXPECTED_SECONDS
-        )
-        return SiteView(
+            if info_hash in peer.info_hashes and peer.device not in connected
+        }
+        view = SiteView(
             me=me,
             ranked=rank(info_hash, members),
-            connected=frozenset(by_peer_id[peer] for peer in progress.peers if peer in by_peer_id),
-            expected=frozenset(expected),
+            connected=connected,
+            expected={device: until for device, until in expected.items() if until > now},
             watching_since=self._began,
-            last_progress=self._last_available_at,
+            last_progress=self._others_moved_at,
         )
+        if view.live[0] == self._first:
+            return view
+        # Whoever has just come to be the first has not been silent yet.
+        self._first, self._others_moved_at = view.live[0], now
+        return replace(view, last_progress=now)
 
     def _members(self) -> tuple[Member, ...]:
         """Those of the site whose ring may have this release; always with this endpoint itself."""
@@ -141,7 +153,7 @@ class Filler:
 
     def _next_run(self, progress: TransferProgress, role: Fetch, now: float) -> PieceRun | None:
         peers_have = progress.peers_have
-        if not peers_are_trusted(last_gain=self._last_have_at, now=now, timing=self._timing):
+        if not peers_are_trusted(last_gain=self._served_at, now=now, timing=self._timing):
             peers_have = [False] * progress.piece_count
         return next_run(
             me=self._identity.device,
@@ -170,8 +182,10 @@ class Filler:
             )
 
     async def _hand_over(self, piece: int, data: bytes) -> None:
+        before = self._transfer.progress()
         if not await self._transfer.add_piece(piece, data):
             raise OriginFailure(Reason.ORIGIN_REFUSED, f"piece {piece} from the origin has the wrong hash")
+        self._brought += not (before.have[piece] or before.peers_have[piece])
         self._observe(self._transfer.progress())
 
     def _piece_size(self, piece: int, progress: TransferProgress) -> int:
@@ -185,16 +199,20 @@ class Filler:
         self._metrics.received(self._origin.source, count)
 
     def _observe(self, progress: TransferProgress) -> None:
-        """Note when something last moved."""
+        """Note when others last moved anything: what this endpoint brings itself is no sign of life of theirs."""
         now = trio.current_time()
         have = sum(progress.have)
         available = sum(here or there for here, there in zip(progress.have, progress.peers_have, strict=True))
-        if (have, available) != (self._last_have, self._last_available):
-            self._last_available, self._last_available_at = available, now
-        if have != self._last_have:
-            self._last_have, self._last_have_at = have, now
-        self._metrics.received("lan", progress.bytes_lan - self._received.lan)
-        self._received.lan = progress.bytes_lan
+        others_have, others_offered = have - self._brought, available - self._brought
+        if others_have > self._others_have or others_offered > self._others_offered:
+            self._others_moved_at = now
+        self._others_have = max(self._others_have, others_have)
+        self._others_offered = max(self._others_offered, others_offered)
+        lan = self._lan_before + progress.bytes_lan
+        if lan > self._received.lan or available == have:
+            self._served_at = now
+        self._metrics.received("lan", lan - self._received.lan)
+        self._received.lan = lan
 
     def _say(self, reason: Reason | None) -> None:
         if reason is not None and reason is not self._received.waiting.value:

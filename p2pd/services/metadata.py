@@ -17,6 +17,7 @@ from p2pd.ports_control import (
     FromOrigin,
     FromPeer,
     MetadataSource,
+    Refused,
     Trust,
     Trusted,
 )
@@ -64,8 +65,10 @@ class MetadataKeeper:
             version = known.timestamp_version if known is not None else 0
             try:
                 newest = await self._coordinator.wait_for_change(version)
-            except CoordinatorUnavailable:
+            except (CoordinatorUnavailable, Refused):  # a static origin without a coordinator refuses, too
                 failures += 1
+                if failures == 1:  # is the origin away as well? Then peers are to be asked, and not in five minutes
+                    self._hints.set(self._hints.value + 1)
                 await trio.sleep(_spread(restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)))
                 continue
             if failures or newest > version:

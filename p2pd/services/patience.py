@@ -1,33 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks p2pd-install again while it is away: it restarts by itself, and every request may be repeated."""
+"""Waits for what comes back by itself: p2pd-install that restarts or is busy, a disk that is full for a while."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
 
+from p2pd.decisions.eligibility import Refusal
 from p2pd.host.backoff import restart_delay
+from p2pd.host.supervise import ServiceFailure
 from p2pd.host.telemetry import log
 from p2pd.ports import InstallerFailure
+from p2pd.services.site import Board
 from signing.reasons import Reason
 
 T = TypeVar("T")
 
 RETRY_CAP_SECONDS = 30.0
+AWAY = frozenset({Reason.INSTALLER_UNREACHABLE, Reason.BUSY})  # busy: with what was asked before the daemon died
+DISK_TROUBLE = frozenset({Reason.DISK_FULL, Reason.STORAGE_FAILED})
 
 _log = log(__name__)
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """The answer to `call`, however long p2pd-install stays away. Raises InstallerFailure for refusals only."""
+async def patiently(board: Board, call: Callable[[], Awaitable[T]], *, passing: frozenset[Reason] = frozenset()) -> T:
+    """The answer of p2pd-install to `call`, however long it stays away; every request may be repeated.
+
+    Meanwhile `board.installer_problem` says why. Raises InstallerFailure for refusals, but not for those in `passing`.
+    """
+    failures = 0
+    while True:
+        try:
+            answer = await call()
+        except InstallerFailure as problem:
+            if problem.reason not in AWAY | passing:
+                raise
+            failures += 1
+            tell = _log.warning if failures == 1 else _log.debug
+            tell("waiting for p2pd-install", reason=problem.reason, why=str(problem))
+            board.installer_problem.set(Refusal(reason=problem.reason, detail=str(problem)))
+        else:
+            board.installer_problem.set(None)
+            return answer
+        await trio.sleep(restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS))
+
+
+async def until_stored(call: Callable[[], Awaitable[None]]) -> None:
+    """Write something durably, however long the disk is full or broken: nothing is acted upon before it is written."""
     failures = 0
     while True:
         try:
             return await call()
-        except InstallerFailure as problem:
-            if problem.reason is not Reason.INSTALLER_UNREACHABLE:
-                raise
+        except ServiceFailure as problem:
             failures += 1
-            tell = _log.warning if failures == 1 else _log.debug
-            tell("waiting for p2pd-install", why=str(problem))
+            tell = _log.error if failures == 1 else _log.debug
+            tell("waiting for the disk", why=str(problem))
         await trio.sleep(restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS))

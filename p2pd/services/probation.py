@@ -10,6 +10,8 @@ from p2pd.decisions.health_verdict import CheckHistory, Verdict, failing_check, 
 from p2pd.ports_control import HealthProbe
 from signing.manifest import CommandCheck, HealthPlan, HttpCheck, TcpCheck
 
+LEAST_PAUSE_SECONDS = 0.01  # what remains can be a rounding error, too short to move any clock
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
@@ -39,7 +41,8 @@ async def prove(plan: HealthPlan, probe: HealthProbe, *, slot: Path) -> Proof:
         if verdict is Verdict.UNHEALTHY:
             return Proof(healthy=False, detail=_describe(plan, histories))
         remaining = plan.probation_seconds - elapsed
-        await trio.sleep(min(plan.interval_seconds, remaining) if remaining > 0 else plan.interval_seconds)
+        pause = min(plan.interval_seconds, remaining) if remaining > 0 else plan.interval_seconds
+        await trio.sleep(max(pause, LEAST_PAUSE_SECONDS))
 
 
 def _describe(plan: HealthPlan, histories: list[CheckHistory]) -> str:

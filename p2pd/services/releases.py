@@ -12,9 +12,9 @@ from p2pd.decisions.eligibility import Endpoint, Installed, Refusal, check_fresh
 from p2pd.decisions.selection import Candidate, Choice, choose
 from p2pd.host.latest import Latest, first_of
 from p2pd.host.telemetry import log
-from p2pd.ports import InstalledProduct
+from p2pd.ports import InstalledProduct, InstalledRelease, InstallPhase
 from p2pd.ports_control import Attempt, ProductRecord, Trusted
-from p2pd.services.attempt import AttemptRun, ReleaseTools, release_for
+from p2pd.services.attempt import AttemptRun, ReleaseTools, release_for, transport_digest
 from p2pd.services.patience import patiently
 from p2pd.services.site import Why
 from signing.reasons import Reason
@@ -53,8 +53,9 @@ class Releases:
 
         Ready once p2pd-install has said what is installed: nothing can be decided without that.
         """
+        self._running.clear()
         self._records = await self._tools.journal.load()
-        self._products = dict(await patiently(self._tools.installer.status))
+        self._products = dict(await patiently(self._tools.board, self._tools.installer.status))
         trusted, settled = self._tools.board.trusted.watch(), self._settled.watch()
         async with trio.open_nursery() as nursery:
             self._resume(nursery)
@@ -74,12 +75,30 @@ class Releases:
     def _resume(self, nursery: trio.Nursery) -> None:
         """Attempts that had touched the installer go on; earlier ones are judged anew (their bytes are on disk)."""
         touched = (InstallState.INSTALLING, InstallState.PROBATION, InstallState.ROLLING_BACK)
-        for product, record in self._records.items():
+        for record in self._records.values():
             if record.attempt is not None and record.attempt.state in touched:
-                _log.info("resuming", product=product, state=record.attempt.state.value)
-                run = AttemptRun(record, self._tools, still_wanted=lambda: None)
-                self._running[product] = run
-                nursery.start_soon(self._see_through, run, run.run)
+                self._resume_one(nursery, record, record.attempt)
+        for product, entry in self._products.items():
+            record = self._records.get(product, ProductRecord())
+            lost = entry.pending if entry.phase is InstallPhase.PROBATION and product not in self._running else None
+            if lost is not None and lost.manifest_sha256 not in record.quarantined:
+                attempt = self._reconstruct(product, lost)
+                self._resume_one(nursery, replace(record, attempt=attempt), attempt)
+
+    def _resume_one(self, nursery: trio.Nursery, record: ProductRecord, attempt: Attempt) -> None:
+        _log.info("resuming", product=attempt.product, version=attempt.version, state=attempt.state.value)
+        run = AttemptRun(record, self._tools, still_wanted=lambda: None)
+        self._running[attempt.product] = run
+        nursery.start_soon(self._see_through, run, run.resume)
+
+    def _reconstruct(self, product: str, pending: InstalledRelease) -> Attempt:
+        """For a release on probation whose record was lost: prove it again, or undo it if nothing says how."""
+        trusted = self._tools.board.trusted.value
+        verified = trusted.manifest_of(pending.manifest_sha256) if trusted is not None else None
+        if verified is not None:
+            return _attempt_at(InstallState.PROBATION, product, pending, manifest=verified.data)
+        attempt = _attempt_at(InstallState.ROLLING_BACK, product, pending, manifest=b"")
+        return replace(attempt, reason=Reason.INSTALL_FAILED, detail="the record of its probation was lost")
 
     async def _consider(self, nursery: trio.Nursery) -> None:
         trusted = self._tools.board.trusted.value
@@ -138,7 +157,7 @@ class Releases:
         record = ProductRecord(attempt=attempt, quarantined=known.quarantined)
         run = AttemptRun(record, self._tools, still_wanted=partial(self._still_wanted, manifest.product, sha256))
         self._running[manifest.product] = run
-        nursery.start_soon(self._see_through, run, run.run)
+        nursery.start_soon(self._see_through, run, run.begin)
 
     def _still_wanted(self, product: str, sha256: str) -> Refusal | None:
         """Judge again with what is known now: a halt, a recall or a newer release ends an attempt that has not
@@ -154,12 +173,13 @@ class Releases:
         return choice.refusals.get(sha256, Refusal(reason=Reason.SUPERSEDED))
 
     def _undo_recalled(self, nursery: trio.Nursery, trusted: Trusted) -> None:
-        """A committed release that was withdrawn afterwards goes back, too."""
-        for product, record in self._records.items():
-            attempt = record.attempt
-            if attempt is None or attempt.state is not InstallState.COMMITTED or product in self._running:
+        """A release in use that was withdrawn goes back, too, whichever attempt brought it in."""
+        for product, entry in self._products.items():
+            active, record = entry.active, self._records.get(product, ProductRecord())
+            if active is None or product in self._running or active.manifest_sha256 in record.quarantined:
                 continue
-            if trusted.recalls.withdraws(attempt.manifest_sha256):
+            if trusted.recalls.withdraws(active.manifest_sha256):
+                record = replace(record, attempt=_committed(product, active, record.attempt))
                 run = AttemptRun(record, self._tools, still_wanted=lambda: None)
                 self._running[product] = run
                 nursery.start_soon(self._see_through, run, run.recall)
@@ -167,7 +187,7 @@ class Releases:
     async def _see_through(self, run: AttemptRun, steps: Callable[[], Awaitable[None]]) -> None:
         await steps()
         attempt = run.attempt
-        self._products = dict(await patiently(self._tools.installer.status))
+        self._products = dict(await patiently(self._tools.board, self._tools.installer.status))
         self._records[attempt.product] = run.record
         del self._running[attempt.product]
         if attempt.reason is not None and attempt.state is InstallState.FAILED:
@@ -179,18 +199,32 @@ class Releases:
         """Carry what is offered and installed here, so that others get it from the LAN; forget all other payloads."""
         segment, wanted = self._tools.identity.segment, set()
         active = {product.active.manifest_sha256 for product in self._products.values() if product.active}
-        running = {run.attempt.manifest_sha256 for run in self._running.values()}
         for verified in trusted.manifests:
             release = release_for(verified, segment)
-            if release is None or verified.sha256 not in active | running:
+            if release is None or verified.sha256 not in active:
                 continue
             digest = release.transport.content.sha256
             wanted.add(digest)
-            if verified.sha256 in active and await self._tools.store.has(digest, segment):
+            if await self._tools.store.has(digest, segment):
                 self._tools.carriages.carry(release)
+        wanted |= {run.transport_sha256 for run in self._running.values() if run.transport_sha256}
         for digest in self._tools.carriages.digests - wanted:
             self._tools.carriages.drop(digest)
-        await self._tools.store.retain(frozenset(wanted | self._tools.carriages.digests))
+        in_use = self._tools.carriages.digests_in_use
+        await self._tools.store.retain(frozenset(wanted | in_use | self._worth_keeping()))
+
+    def _worth_keeping(self) -> set[str]:
+        """Payloads of the newest attempts, unless they failed for good: what was fetched once is not fetched again.
+
+        So neither a passing failure nor a schedule that lost its offers costs the site its payloads.
+        """
+        attempts = (
+            record.attempt
+            for record in self._records.values()
+            if record.attempt is not None and record.attempt.manifest_sha256 not in record.quarantined
+        )
+        digests = (transport_digest(attempt, self._tools.identity.segment) for attempt in attempts)
+        return {digest for digest in digests if digest is not None}
 
     def _endpoint(self) -> Endpoint:
         identity = self._tools.identity
@@ -240,6 +274,27 @@ def _by_product(trusted: Trusted) -> dict[str, list[Candidate]]:
         if verified is not None:
             products[offer.product].append(Candidate(offer=offer, manifest=verified.manifest))
     return products
+
+
+def _committed(product: str, active: InstalledRelease, newest: Attempt | None) -> Attempt:
+    """The attempt that brought `active` in: the newest one, or, when others came after it, as much as is known."""
+    is_newest = newest is not None and newest.manifest_sha256 == active.manifest_sha256
+    if newest is not None and is_newest and newest.state is InstallState.COMMITTED:
+        return newest
+    return _attempt_at(InstallState.COMMITTED, product, active, manifest=b"")  # going back takes the digest alone
+
+
+def _attempt_at(state: InstallState, product: str, release: InstalledRelease, *, manifest: bytes) -> Attempt:
+    """An attempt of which only p2pd-install knows."""
+    return Attempt(
+        product=product,
+        version=release.version,
+        release_counter=release.release_counter,
+        manifest_sha256=release.manifest_sha256,
+        manifest=manifest,
+        state=state,
+        began=release.installed_at,
+    )
 
 
 def _why_of(attempt: Attempt) -> Why:

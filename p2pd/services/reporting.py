@@ -7,7 +7,7 @@ from p2pd.host.backoff import restart_delay
 from p2pd.host.latest import Latest
 from p2pd.host.telemetry import log
 from p2pd.host.wall_clock import WallClock
-from p2pd.ports_control import Attempt, Coordinator, CoordinatorUnavailable, Spool
+from p2pd.ports_control import Attempt, Coordinator, CoordinatorUnavailable, Refused, Spool
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.site import Identity
 from signing.bounds import MAX_TEXT_CHARS
@@ -55,6 +55,7 @@ class Reporter:
             )
 
         await self._spool.append(numbered)
+        self._metrics.spooled_reports.set(await self._spool.count())
         self._spooled.set(self._spooled.value + 1)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -63,13 +64,13 @@ class Reporter:
         spooled, failures = self._spooled.watch(), 0
         while True:
             batch = await self._spool.oldest(BATCH)
-            self._metrics.spooled_reports.set(len(batch))
+            self._metrics.spooled_reports.set(await self._spool.count())
             if not batch:
                 await spooled.changed()
                 continue
             try:
                 await self._send(batch)
-            except CoordinatorUnavailable as problem:
+            except (CoordinatorUnavailable, Refused) as problem:  # refused: all of it, so by something on the way
                 failures += 1
                 level = _log.info if failures == 1 else _log.debug
                 level("reports wait for the coordinator", spooled=len(batch), why=str(problem))

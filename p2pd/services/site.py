@@ -48,6 +48,7 @@ class Board:
 
     trusted: Latest[Trusted | None] = field(default_factory=lambda: Latest[Trusted | None](None))
     metadata_problem: Latest[Refusal | None] = field(default_factory=lambda: Latest[Refusal | None](None))
+    installer_problem: Latest[Refusal | None] = field(default_factory=lambda: Latest[Refusal | None](None))
     peers: Latest[Mapping[str, Peer]] = field(default_factory=lambda: Latest[Mapping[str, Peer]]({}))
     carried: Latest[frozenset[str]] = field(default_factory=lambda: Latest[frozenset[str]](frozenset()))
     why: Latest[Mapping[str, Why]] = field(default_factory=lambda: Latest[Mapping[str, Why]]({}))

@@ -32,7 +32,7 @@ from seeds.services.rollout_step import RolloutStep
 from seeds.services.rollouts import Pace, Rollouts
 from seeds.services.tokens import TokenWish, issue_token
 from seeds.services.worker import Worker
-from signing.codec import encode
+from signing.codec import decode, encode
 from signing.devices import DeviceKey, SegmentAuthority
 from signing.envelope import peek
 from signing.report import Report
@@ -68,12 +68,13 @@ class FakeCoordinator:
         self.uplink = uplink
         self.repository = Repository(fleet.repository)
         self.refuses_everything = False  # answers, but with an error that no repetition mends
+        self.loses_answers = False  # does what it is asked, and the connection breaks before the answer
         self.changes = Changes(self.repository.timestamp_version())
         self._fleet = fleet
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._scope = trio.CancelScope()
+        self._life = trio.CancelScope()
         worker, metrics = InPlaceWorker(), CoordinatorMetrics(lambda: clock.now().timestamp())
         self._rollouts = Rollouts(
             take_step=RolloutStep(store=store, repository=self.repository, keys=keys, clock=clock),
@@ -105,8 +106,9 @@ class FakeCoordinator:
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Roll out and renew until `stop`."""
-        with self._scope:
+        """Roll out and renew until `stop`; may be run again then."""
+        self._life = trio.CancelScope()
+        with self._life:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(keep_running, self._renewal.run, name="online_renewal"))
                 await nursery.start(partial(keep_running, self._rollouts.run, name="rollouts"))
@@ -114,7 +116,7 @@ class FakeCoordinator:
 
     def stop(self) -> None:
         """No more steps and no more renewals: what is signed stays as it is, and grows old."""
-        self._scope.cancel()
+        self._life.cancel()
 
     def poke(self) -> None:
         """What `p2pctl` does after publishing."""
@@ -135,6 +137,11 @@ class FakeCoordinator:
         put = {schedule_target(schedule.site): encode(schedule)}
         self._keys.put_online(self.repository, put, now=self._clock.now())
         self.changes.announce(self.repository.timestamp_version())
+
+    def schedule_of(self, site: str) -> Schedule:
+        """The schedule that is published."""
+        target = schedule_target(site)
+        return decode(Schedule, self.repository.read_target("schedules", target) or b"", where=target)
 
     def rollout_of(self, manifest_sha256: str) -> Rollout:
         """How far a release has come."""
@@ -170,6 +177,8 @@ class FakeCoordinatorLine:
         """See `Coordinator`."""
         await self._connect()
         outcomes = await self._coordinator.desk.accept(envelopes)
+        if self._coordinator.loses_answers:
+            raise CoordinatorUnavailable("the connection broke before the answer")
         return tuple(ReportVerdict(accepted=outcome.accepted, reason=outcome.reason) for outcome in outcomes)
 
     async def renew_certificate(self, envelope: bytes) -> bytes:

@@ -119,6 +119,7 @@ class FakeSwarm:
         self.device = device
         self.segments = segments
         self.room_bytes = room_bytes
+        self.is_mute = False  # connects and shows what it has, and sends nothing (slow retrieval)
         self.transfers: dict[str, FakeTransfer] = {}
 
     @property
@@ -249,7 +250,7 @@ class FakeTransfer:
         peers = self.swarm.network.neighbours(self)
         best: tuple[int, bytes, int, FakeTransfer] | None = None
         for index, has_piece in enumerate(self._have):
-            holders = [] if has_piece else [peer for peer in peers if peer.has(index)]
+            holders = [] if has_piece else [peer for peer in peers if peer.has(index) and not peer.swarm.is_mute]
             if holders and (best is None or (len(holders), self._taste[index]) < best[:2]):
                 best = (len(holders), self._taste[index], index, holders[index % len(holders)])
         return None if best is None else best[2:]

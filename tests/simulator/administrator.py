@@ -41,9 +41,19 @@ class Release:
         return self.manifest.transports[0].content.size
 
     @property
+    def torrent(self) -> SegmentTorrent:
+        """Its torrent in the one segment."""
+        return self.manifest.transports[0].torrents[0]
+
+    @property
+    def segment(self) -> str:
+        """The segment, and so the file's name."""
+        return self.torrent.segment
+
+    @property
     def info_hash(self) -> str:
-        """Of its torrent in the one segment."""
-        return self.manifest.transports[0].torrents[0].info_hash
+        """Of its torrent."""
+        return self.torrent.info_hash
 
     @property
     def transport_sha256(self) -> str:

@@ -51,10 +51,12 @@ class World:
         nursery: trio.Nursery,
     ) -> None:
         self.endpoints: list[SimulatedEndpoint] = []
+        self.directory = directory
+        self.segment_ca_pem = fleet.read_segment_certificate(SEGMENT)
         self.lan = lan
         self.swarm = swarm
-        self.origin_uplink, self.coordinator_uplink = FakeUplink(), FakeUplink()
-        self.origin = FakeOrigin(fleet.payloads, self.origin_uplink)
+        self.payload_uplink, self.metadata_uplink, self.coordinator_uplink = FakeUplink(), FakeUplink(), FakeUplink()
+        self.origin = FakeOrigin(fleet.payloads, self.payload_uplink)
         self.wall_clock = WallClock(self.unix)
         self.coordinator = FakeCoordinator(
             fleet,
@@ -65,7 +67,6 @@ class World:
             uplink=self.coordinator_uplink,
         )
         self.administrator = Administrator(fleet, directory / "workshop", self.wall_clock)
-        self._directory = directory
         self._fleet = fleet
         self._asleep_seconds = 0.0
         self._nursery = nursery
@@ -128,25 +129,41 @@ class World:
         """Let so much virtual time pass."""
         await trio.sleep(seconds)
 
+    async def revive_coordinator(self) -> None:
+        """The coordinator works again after `coordinator.stop()`."""
+        await self._nursery.start(self.coordinator.run)
+
     def canary_of(self, release: Release) -> SimulatedEndpoint:
         """The one endpoint that was drafted into the first ring."""
         (draft,) = self.coordinator.rollout_of(release.sha256).drafted
         return next(endpoint for endpoint in self.endpoints if endpoint.device == draft.device)
+
+    def payload_of(self, release: Release) -> bytes:
+        """The bytes that travel."""
+        return (self._fleet.payloads / release.transport_sha256).read_bytes()
+
+    def torrent_of(self, release: Release) -> bytes:
+        """Its signed torrent."""
+        return self.coordinator.repository.read_target("patches", release.torrent.target) or b""
 
     def ranked(self, release: Release) -> list[SimulatedEndpoint]:
         """All endpoints, the best-ranked ambassador first."""
         by_device = {endpoint.device: endpoint for endpoint in self.endpoints}
         return [by_device[device] for device in rank(release.info_hash, [Member(device=name) for name in by_device])]
 
-    def cut_off_site(self) -> None:
-        """The site's line to the internet breaks."""
-        self.origin_uplink.cut()
-        self.coordinator_uplink.cut()
+    def cut_off(self, *endpoints: SimulatedEndpoint) -> None:
+        """The line to the internet breaks, for these or for everybody; the LAN stays."""
+        for uplink in self._uplinks:
+            uplink.cut(*(endpoint.device for endpoint in endpoints))
 
-    def mend_site(self) -> None:
-        """It is repaired."""
-        self.origin_uplink.mend()
-        self.coordinator_uplink.mend()
+    def mend(self) -> None:
+        """Everybody has internet again."""
+        for uplink in self._uplinks:
+            uplink.mend()
+
+    @property
+    def _uplinks(self) -> tuple[FakeUplink, ...]:
+        return self.payload_uplink, self.metadata_uplink, self.coordinator_uplink
 
     def copies(self, release: Release) -> float:
         """How often the release left the origin, since the start of the world, if it is the only one."""
@@ -159,7 +176,7 @@ class World:
         for release in self._releases:
             installer.offer(release.manifest, release.sha256)
         endpoint = SimulatedEndpoint(
-            self._directory / device,
+            self.directory / device,
             Identity(device=device, segment=SEGMENT, site=SITE),
             host=host,
             key=key,
@@ -172,7 +189,7 @@ class World:
 
     def _surroundings(self, device: str) -> Surroundings:
         def find_origin(host: str) -> Path | None:
-            is_there = ORIGIN_URL.endswith(host) and self.origin_uplink.reaches(device)
+            is_there = ORIGIN_URL.endswith(host) and self.metadata_uplink.reaches(device)
             return self._fleet.repository if is_there else None
 
         def find_peer(host: str) -> Path | None:

@@ -3,6 +3,8 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ def view(
     ranked: tuple[str, ...],
     *,
     connected: frozenset[str] = frozenset(),
-    expected: frozenset[str] = frozenset(),
+    expected: Mapping[str, float] = MappingProxyType({}),
     last_progress: float = 0.0,
 ) -> SiteView:
     return SiteView(
@@ -69,6 +71,13 @@ def test_the_second_waits_for_a_live_first_and_steps_in_when_nothing_moves() -> 
     second = view("b", ("a", "b"), connected=frozenset("a"), last_progress=10.0)
     assert decide_role(second, now=17.9, timing=TIMING) == Wait(until=18.0, reason=Reason.WAITING_FOR_AMBASSADOR)
     assert decide_role(second, now=18.0, timing=TIMING) == Fetch(ambassadors=("b",), reason=Reason.TOOK_OVER_STALLED)
+
+
+def test_who_counts_on_an_announcement_looks_again_when_it_is_stale() -> None:
+    second = view("b", ("a", "b"), expected={"a": 12.5}, last_progress=10.0)
+    assert decide_role(second, now=11.0, timing=TIMING) == Wait(until=12.5, reason=Reason.WAITING_FOR_AMBASSADOR)
+    last = view("b", ("a", "b"), expected={"a": 30.0}, last_progress=10.0)
+    assert decide_role(last, now=11.0, timing=TIMING) == Wait(until=18.0, reason=Reason.WAITING_FOR_AMBASSADOR)
 
 
 def test_those_further_back_wait_longer_so_that_one_at_a_time_steps_in() -> None:

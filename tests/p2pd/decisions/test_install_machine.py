@@ -73,6 +73,7 @@ def test_every_state_that_is_not_final_has_a_way_on(state: InstallState) -> None
 
 @pytest.mark.parametrize("reason", [*Reason, None])
 def test_a_rollback_quarantines_and_passing_failures_do_not(reason: Reason | None) -> None:
+    assert quarantines(InstallState.ROLLING_BACK, reason)
     assert quarantines(InstallState.ROLLED_BACK, reason)
     assert quarantines(InstallState.FAILED, reason) is (reason not in TRANSIENT)
     assert not quarantines(InstallState.COMMITTED, reason)

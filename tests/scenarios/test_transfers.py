@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes find their way: about one copy from the origin for a site, whoever dies, lies, or is silent."""
+
+import pytest
+
+from p2pd.decisions.ambassadors import Timing
+from signing.reasons import Reason
+from signing.report import InstallState
+from tests.fakes.fake_origin import Fault
+from tests.simulator.endpoint import SimulatedEndpoint
+from tests.simulator.hostile_peer import mute_peer
+from tests.simulator.world import World
+
+GRACE_SECONDS = 4.0  # for discovery to settle, and for the LAN
+SEVERAL_REQUESTS = {"pieces": 72, "piece_bytes": 2**18}  # 18 MiB: three range requests
+
+
+def seconds_to_stage(endpoint: SimulatedEndpoint, version: str) -> float:
+    history = endpoint.journal
+    return history.time_of(version, InstallState.STAGED) - history.time_of(version, InstallState.FETCHING)
+
+
+async def test_the_next_in_rank_takes_over_from_an_ambassador_that_dies(world: World) -> None:
+    await world.enrol(5)
+    world.open_all_rings()
+    world.origin.bytes_per_second = 200_000
+    release = world.release("1.0", pieces=120)
+    first, second, *others = world.ranked(release)
+    await world.until(lambda: world.origin.sent[first.device] > release.size / 3)
+    first.kill()
+    died_at = world.unix()
+    await world.until(lambda: world.origin.sent[second.device] > 0)
+    assert world.unix() - died_at <= Timing.stall + GRACE_SECONDS
+    await world.all_committed(release, [second, *others])
+    print(world.origin.sent, first.device, second.device, [o.device for o in others], release.size)
+    for e in world.endpoints: print(e.device, [(x.time, x.state.value) for x in e.journal.history])
+    assert world.copies(release) <= 1.1
+    assert not any(world.origin.sent[other.device] for other in others)
+    await first.start()
+    await world.all_committed(release)
+    assert world.copies(release) <= 1.1, "what it had on disk was not fetched again"
+
+
+async def test_a_takeover_lasts_for_as_long_as_the_ambassador_is_silent(world: World) -> None:
+    """The successor loses patience once, not before each of its requests."""
+    await world.enrol(3)
+    world.open_all_rings()
+    release = world.release("1.0", **SEVERAL_REQUESTS)
+    first, second, _ = world.ranked(release)
+    world.payload_uplink.cut(first.device)  # alive on the LAN, and of no use
+    await world.all_committed(release)
+    download_seconds = release.size / world.origin.bytes_per_second
+    assert seconds_to_stage(second, "1.0") <= Timing.stall + download_seconds + GRACE_SECONDS
+    assert world.copies(release) <= 1.1
+    assert set(world.origin.sent) == {second.device}
+
+
+async def test_a_late_joiner_takes_everything_from_the_lan(world: World) -> None:
+    await world.enrol(3)
+    release = world.release("1.0")
+    await world.all_committed(release)
+    before = world.origin.sent.copy()
+    (late,) = await world.enrol(1)
+    await world.all_committed(release)
+    assert world.origin.sent == before
+    attempt = late.attempt
+    assert attempt is not None
+    assert (attempt.bytes_lan, attempt.bytes_origin) == (release.size, 0)
+
+
+async def test_a_peer_that_offers_everything_and_sends_nothing_costs_two_stalls(world: World) -> None:
+    """Not two stalls for each request to the origin."""
+    victim, hostile = await world.enrol(2)
+    world.open_all_rings()
+    hostile.kill()
+    release = world.release("1.0", **SEVERAL_REQUESTS)
+    async with mute_peer(world, hostile, release):
+        await world.all_committed(release, [victim])
+    download_seconds = release.size / world.origin.bytes_per_second
+    assert 2 * Timing.stall <= seconds_to_stage(victim, "1.0") <= 2 * Timing.stall + download_seconds + GRACE_SECONDS
+    assert world.copies(release) <= 1.1
+
+
+@pytest.mark.parametrize("fault", Fault)
+async def test_an_origin_with_a_fault_is_asked_again_until_it_is_well(world: World, fault: Fault) -> None:
+    endpoints = await world.enrol(2)
+    world.open_all_rings()
+    world.origin.fault = fault
+    release = world.release("1.0")
+    await world.pass_time(120)
+    assert not any(InstallState.STAGED in endpoint.journal.states("1.0") for endpoint in endpoints)
+    first, _ = world.ranked(release)
+    expected = Reason.ORIGIN_UNREACHABLE if fault is Fault.SILENT else Reason.ORIGIN_REFUSED
+    assert await first.why(release) in (expected, Reason.TOOK_OVER_STALLED)
+    world.origin.fault = None
+    world.origin.sent.clear()
+    await world.all_committed(release)
+    assert world.copies(release) <= 1.1
+
+
+async def test_disk_and_network_trouble_in_mid_transfer_loses_no_count(world: World) -> None:
+    """A torrent whose file went wrong begins anew in the same life; what came before is still accounted for."""
+    await world.enrol(2)
+    first_release = world.release("1.0")
+    await world.all_committed(first_release)
+    (late,) = await world.enrol(1)
+    await world.until(lambda: bool(late.swarm.transfers))
+    late.swarm.break_transfers_once()
+    await world.all_committed(first_release)
