@@ -19,6 +19,11 @@ def owner(piece: int, ambassadors: Sequence[str]) -> str:
     return max(ambassadors, key=lambda device: hashlib.sha256(f"{piece}\0{device}".encode()).digest())
 
 
+def entry_point(me: str, piece_count: int) -> int:
+    """Where one who takes over begins: a place of its own, so that it does not fetch what is on its way already."""
+    return int.from_bytes(hashlib.sha256(me.encode()).digest()[:8]) % piece_count
+
+
 def next_run(
     *,
     me: str,
@@ -26,16 +31,21 @@ def next_run(
     have: Sequence[bool],
     peers_have: Sequence[bool],
     longest: int,
+    start_at: int = 0,
 ) -> PieceRun | None:
-    """The next pieces to ask the origin for: mine, that nobody on the site has, lowest first. None: nothing to ask."""
-    first: int | None = None
-    count = 0
-    for piece, (here, there) in enumerate(zip(have, peers_have, strict=True)):
-        wanted = not here and not there and owner(piece, ambassadors) == me
-        if wanted and first is None:
-            first, count = piece, 1
-        elif wanted and count < longest:
-            count += 1
-        elif first is not None:
-            break
-    return None if first is None else PieceRun(first=first, count=count)
+    """The next pieces to ask the origin for: mine, that nobody on the site has, from `start_at` on and round again.
+
+    None: nothing to ask.
+    """
+    count = len(have)
+    wanted = [
+        not here and not there and owner(piece, ambassadors) == me
+        for piece, (here, there) in enumerate(zip(have, peers_have, strict=True))
+    ]
+    first = next((piece % count for piece in range(start_at, start_at + count) if wanted[piece % count]), None)
+    if first is None:
+        return None
+    end = first
+    while end < count and wanted[end] and end - first < longest:
+        end += 1
+    return PieceRun(first=first, count=end - first)
