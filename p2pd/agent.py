@@ -33,7 +33,7 @@ from p2pd.host.control_socket import serve_requests
 from p2pd.host.http_server import Listener, serve_http
 from p2pd.host.supervise import keep_running
 from p2pd.host.telemetry import log, metrics_app
-from p2pd.host.tls import client_context
+from p2pd.host.tls import client_context, peer_context
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports import Installer, Lan, Origin, Swarm
 from p2pd.ports_control import Coordinator, HealthProbe, Journal, PayloadStore, Spool, Trust
@@ -231,8 +231,7 @@ def _trust(
         site=identity.site,
         origin_url=enrolment.url,
         origin_fetcher=HttpFetcher(public),
-        # Peers are dialled by address; TLS asks for the segment's name, which every device certificate carries.
-        peer_fetcher=HttpFetcher(peers, extensions={"sni_hostname": identity.segment}),
+        peer_fetcher=HttpFetcher(peers),
         now=clock.now,
         run_sync=trio.to_thread.run_sync,
     )
@@ -248,7 +247,8 @@ def _agent_client(files: IdentityFiles) -> httpx.AsyncClient:
 
 
 def _peer_client(files: IdentityFiles) -> httpx.AsyncClient:
-    context = client_context(ca_pem=files.segment_ca.read_bytes(), certificate=files.certificate, key=files.key)
+    # The segment's authority signs for its own devices only, so that the name in a certificate adds nothing.
+    context = peer_context(ca_pem=files.segment_ca.read_bytes(), certificate=files.certificate, key=files.key)
     return httpx.AsyncClient(verify=context, trust_env=False)
 
 

@@ -45,7 +45,7 @@ class AgentConfig:
     torrent_port: int = 7681
     mirror_port: int = 7682
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9464
+    metrics_port: int = 9465
     web_mirror: str = ""  # https:// address of a static copy of the origin's payloads, asked instead of the coordinator
     log_level: str = "info"
     log_json: bool = True

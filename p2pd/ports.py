@@ -187,12 +187,17 @@ class InstallerFailure(Exception):
 
 
 class InstallPhase(StrEnum):
-    """Where p2pd-install stands with a product."""
+    """Where p2pd-install stands with a product, by its journal: nobody need be working on it.
 
-    IDLE = "idle"
-    INSTALLING = "installing"
-    PROBATION = "probation"
-    ROLLING_BACK = "rolling_back"
+    Only `status` tells a daemon that comes back what it left: a release on probation stays there until somebody commits
+    it, rolls it back, or installs a newer one over it. Installing and rolling back with no request under way are work
+    that a fault cut off; the next request for the product undoes or resumes it first.
+    """
+
+    IDLE = "idle"  # `active` is committed
+    INSTALLING = "installing"  # `pending` is on its way in; `active` is what it was, perhaps an older candidate
+    PROBATION = "probation"  # `active` is `pending`
+    ROLLING_BACK = "rolling_back"  # `active` is `pending`, on its way out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +215,7 @@ class InstalledProduct:
     """One product as p2pd-install's journal has it."""
 
     active: InstalledRelease | None  # in use: from the start of its probation, until it is rolled back
-    previous: InstalledRelease | None  # what a rollback of `active` restores
+    previous: InstalledRelease | None  # what a rollback of `active` restores, unless that is recalled
     pending: InstalledRelease | None  # not committed yet: on its way in, or (being `active` too) on probation
     phase: InstallPhase
     slot: Path | None  # where `active` is unpacked
@@ -227,20 +232,30 @@ class Installation:
 class Installer(Protocol):
     """p2pd-install. It verifies everything itself; all methods raise InstallerFailure.
 
-    Each may be repeated when its answer was lost: what was done already is answered as if it were done now.
+    Each may be repeated when its answer was lost: what was done already is answered as if it were done now, and the
+    repeat of a request that is under way waits for it and gets its answer. Other requests for the product wait in line;
+    `busy` means that too many do. `busy`, `disk_full` and `storage_failed` (of p2pd-install's disk) and
+    `payload_missing` (no file at `transport`) say nothing of the release: asking again may help.
     """
 
     async def status(self) -> Mapping[str, InstalledProduct]:
         """Every product with a release on disk, by name."""
 
     async def install(self, *, product: str, version: str, mirror: Path, transport: Path) -> Installation:
-        """Bring a release into use, on probation, verified by the signed files in `mirror`; both paths absolute."""
+        """Bring a release into use, on probation, verified by the signed files in `mirror`; both paths absolute.
+
+        A release on probation is abandoned for one with a higher counter, whose rollback restores what was committed
+        before both. When the new one is refused, the one on probation stays there.
+        """
 
     async def commit(self, *, product: str, manifest_sha256: str) -> None:
         """The release has proved itself. Refused (not_on_probation) when it is not in use."""
 
-    async def rollback(self, *, product: str, manifest_sha256: str) -> InstalledRelease | None:
+    async def rollback(self, *, product: str, manifest_sha256: str, mirror: Path) -> InstalledRelease | None:
         """Leave the release for the one before it, verified again; returns what is in use then.
 
-        With nothing before it, nothing is in use. A release that is not in use is left alone.
+        With nothing before it, nothing is in use. A release that is not in use is left alone. The newest recalls in
+        `mirror` (absolute) count, if it can be verified. In the place of a recalled release comes the one before that,
+        if it is still there and may be gone back to; else the answer is a refusal (recalled) and all stays as it was:
+        the phase too, so that a newer release can be installed.
         """

@@ -31,16 +31,41 @@ class RunSync(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrustProblem:
+    """Why nothing new may be installed on the word of what is trusted."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfferProblem:
+    """Why one offer of the schedule could not be read; it says nothing about the others."""
+
+    product: str
+    version: str
+    manifest_sha256: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trusted:
-    """One consistent, verified view of the fleet's signed documents, as far as they concern this endpoint."""
+    """One verified view of the fleet's signed documents, as far as they concern this endpoint.
+
+    `recalls` are always of the newest snapshot, whatever else could not be read. What could not is as it was verified
+    last, and then there is a `general_problem`: such a view undoes, recognises and explains, but starts nothing new.
+    """
 
     timestamp_version: int
     policy: Policy
     schedule: Schedule | None  # None: no schedule names this site yet
     recalls: RecallList
-    manifests: tuple[VerifiedManifest, ...]  # one per offer of the schedule
+    manifests: tuple[VerifiedManifest, ...]  # one per offer of the schedule that could ever be read
     expiries: Mapping[str, datetime]  # by TUF role
     segment_ca_pem: bytes
+    general_problem: TrustProblem | None = None
+    problems: tuple[OfferProblem, ...] = ()  # in the order of the schedule
 
     def manifest_of(self, sha256: str) -> VerifiedManifest | None:
         """The verified manifest with that digest, if it is offered."""
@@ -75,10 +100,14 @@ class Trust(Protocol):
         """Directory with the verified metadata and targets as an origin would serve them."""
 
     async def refresh(self, source: MetadataSource) -> Trusted:
-        """Fetch and verify; on success the mirror holds what was verified. Raises signing.errors.SigningError."""
+        """Fetch and verify; on success the mirror holds what was verified.
+
+        Once the recalls are read it succeeds; `Trusted` says what else could not be. Until then, and as long as there
+        is no earlier good value to go by, it raises signing.errors.SigningError, or StorageFailed. May be cancelled.
+        """
 
     async def torrent(self, manifest: VerifiedManifest) -> bytes:
-        """The verified torrent file of `manifest` for this endpoint's segment. Raises SigningError."""
+        """The verified torrent file of `manifest` for this endpoint's segment. Raises SigningError, StorageFailed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +172,7 @@ class ProductRecord:
 
     attempt: Attempt | None = None
     quarantined: tuple[str, ...] = ()  # manifest digests that failed here, oldest first
+    is_told: bool = False  # the attempt has ended, and the report of it is in the spool
 
 
 class Journal(Protocol):
@@ -156,7 +186,10 @@ class Journal(Protocol):
 
 
 class Spool(Protocol):
-    """Signed reports that the coordinator has not acknowledged yet, on disk, in order."""
+    """Signed reports that the coordinator has not acknowledged yet, on disk, in order.
+
+    Every method may raise StorageFailed, having changed nothing that shows; it may be called again.
+    """
 
     async def append(self, report: Callable[[int], Report]) -> None:
         """Number, sign and store a report; `report` makes it from its sequence number."""
@@ -169,6 +202,12 @@ class Spool(Protocol):
 
     async def discard(self, sequence: int) -> None:
         """Forget an envelope that the coordinator has taken or refused for good."""
+
+    async def renumber(self, first: int) -> int:
+        """Give new numbers, far above all others, to the reports from `first` on, in order; the first of them.
+
+        For a spool that was restored from a copy, whose numbers the coordinator has seen under other reports.
+        """
 
 
 class StorageFailed(ServiceFailure):

@@ -12,7 +12,10 @@ from seeds.commands.context import Session
 _COMMANDS = {
     "init": "seeds.commands.init:init",
     "patch": "seeds.commands.patch:patch",
+    "rollout": "seeds.commands.rollout:rollout",
+    "device": "seeds.commands.device:device",
     "policy": "seeds.commands.fleet_commands:policy",
+    "renew": "seeds.commands.renew:renew",
     "enroll-token": "seeds.commands.fleet_commands:enroll_token",
     "serve": "seeds.commands.fleet_commands:serve",
     "status": "seeds.commands.fleet_commands:status",

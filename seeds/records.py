@@ -12,6 +12,9 @@ from signing.reasons import Reason
 from signing.report import InstallState
 from signing.schedule import Draft
 
+UNDONE = frozenset({InstallState.ROLLING_BACK, InstallState.ROLLED_BACK, InstallState.FAILED})
+"""An attempt that has gone wrong. Only a new attempt leads out of these states."""
+
 
 class RolloutState(StrEnum):
     """Where a release stands in the fleet; stored, so add and never rename."""
@@ -81,6 +84,23 @@ class Token:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Said:
+    """The latest that a device has said about a release, as far as rollouts are judged by it."""
+
+    state: InstallState
+    reason: Reason | None = None
+    forgiven: bool = False  # an administrator let the rollout go on in spite of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """An administrator wants a halted rollout to go on; kept until a step of the rollouts has seen to it."""
+
+    id: int
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeviceRelease:
     """The latest that a device has said about one release."""
 
@@ -97,6 +117,7 @@ class DeviceRelease:
     bytes_origin: int
     bytes_web: int
     seconds: float
+    forgiven: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

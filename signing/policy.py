@@ -62,16 +62,12 @@ class Ring:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds that schedules and agents keep. Rates in bytes per second, 0 = unlimited."""
+    """Bounds that schedules keep and agents check."""
 
     schedule_seconds: float = 86_400.0  # the longest life of a signed schedule
-    wan_bytes_per_second: int = 0
-    lan_bytes_per_second: int = 0
 
     def __post_init__(self) -> None:
         check_range("schedule_seconds", self.schedule_seconds, 60, MAX_SECONDS)
-        check_range("wan_bytes_per_second", self.wan_bytes_per_second, 0, MAX_COUNTER)
-        check_range("lan_bytes_per_second", self.lan_bytes_per_second, 0, MAX_COUNTER)
 
 
 @dataclass(frozen=True, kw_only=True)

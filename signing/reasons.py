@@ -47,6 +47,7 @@ class Reason(StrEnum):
     STORAGE_FAILED = "storage_failed"
 
     # Installing: why it failed, or was undone.
+    PAYLOAD_MISSING = "payload_missing"
     FALLBACK_MISSING = "fallback_missing"
     FALLBACK_FORBIDDEN = "fallback_forbidden"
     INSTALLER_UNREACHABLE = "installer_unreachable"
@@ -110,6 +111,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.NO_PEERS: "no endpoint on this LAN has shown itself with this release",
     Reason.DISK_FULL: "not enough space on disk",
     Reason.STORAGE_FAILED: "the disk could not be read or written",
+    Reason.PAYLOAD_MISSING: "the payload was removed before it could be installed",
     Reason.FALLBACK_MISSING: "the version to fall back to is not on disk, so the install was refused",
     Reason.FALLBACK_FORBIDDEN: "the release forbids going back to the version that is installed",
     Reason.INSTALLER_UNREACHABLE: "p2pd-install does not answer on its socket",
@@ -143,3 +145,35 @@ _SENTENCES: dict[Reason, str] = {
 def explain(reason: Reason) -> str:
     """Return the sentence for people that belongs to `reason`; every code has one."""
     return _SENTENCES[reason]
+
+
+PASSING = frozenset(
+    {
+        Reason.BUSY,
+        Reason.CONFLICT_INSTALLED,
+        Reason.DEPENDENCY_MISSING,
+        Reason.DISK_FULL,
+        Reason.FALLBACK_FORBIDDEN,
+        Reason.FALLBACK_MISSING,
+        Reason.INSTALLER_UNREACHABLE,
+        Reason.METADATA_EXPIRED,
+        Reason.METADATA_UNREACHABLE,
+        Reason.METADATA_UNTRUSTED,
+        Reason.ORIGIN_REFUSED,
+        Reason.ORIGIN_UNREACHABLE,
+        Reason.PAYLOAD_MISSING,
+        Reason.RING_NOT_OPEN,
+        Reason.ROLLOUT_HALTED,
+        Reason.SCHEDULE_MISSING,
+        Reason.SCHEDULE_OUTSIDE_POLICY,
+        Reason.STORAGE_FAILED,
+        Reason.SUPERSEDED,
+    }
+)
+"""Why an attempt failed without saying anything about the release itself: the endpoint tries it again, and the rollout
+waits for it. Every other failure quarantines the release on the endpoint, and counts against it in the gates."""
+
+
+def is_passing(reason: Reason | None) -> bool:
+    """Whether a failure for that reason is the endpoint's passing trouble; not knowing why is no excuse."""
+    return reason in PASSING

@@ -64,9 +64,9 @@ class InstallerSocket:
         """See `Installer`."""
         await self._ask("commit", {"product": product, "manifest_sha256": manifest_sha256}, LONG_SECONDS)
 
-    async def rollback(self, *, product: str, manifest_sha256: str) -> InstalledRelease | None:
+    async def rollback(self, *, product: str, manifest_sha256: str, mirror: Path) -> InstalledRelease | None:
         """See `Installer`."""
-        arguments = {"product": product, "manifest_sha256": manifest_sha256}
+        arguments = {"product": product, "manifest_sha256": manifest_sha256, "mirror": str(mirror)}
         return self._read(_Rollback, await self._ask("rollback", arguments, LONG_SECONDS)).active
 
     async def _ask(self, verb: str, arguments: Mapping[str, Any], timeout_seconds: float) -> Mapping[str, Any]:

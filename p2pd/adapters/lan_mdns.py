@@ -124,19 +124,25 @@ class _News:
     """From zeroconf's threads into trio, without ever growing past one item per link and instance.
 
     Newer news of an instance replace older ones that nobody took yet: a slow reader misses intermediate states, never
-    the last one. The tables that feed it bound the number of instances.
+    the last one, and nothing of what came and went between two looks. The tables that feed it bound the number of
+    instances at any one time, and so what waits here.
     """
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], Sighting | Departure] = {}
+        self._taken: set[tuple[str, str]] = set()  # what the reader believes to be there
         self._arrived = trio.Event()
 
     def put(self, address: str, item: Sighting | Departure) -> None:
         """Called on a link's own thread."""
+        key = address, item.instance
         with self._lock:
-            self._waiting[address, item.instance] = item
+            if isinstance(item, Departure) and key not in self._taken:
+                self._waiting.pop(key, None)
+                return
+            self._waiting[key] = item
         # A thread that did not close in time may outlive the daemon's loop by a moment.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._wake, idempotent=True)
@@ -148,6 +154,8 @@ class _News:
     def take(self) -> list[tuple[str, Sighting | Departure]]:
         with self._lock:
             taken, self._waiting = self._waiting, {}
+            self._taken |= taken.keys()
+            self._taken -= {key for key, item in taken.items() if isinstance(item, Departure)}
         return [(address, item) for (address, _), item in taken.items()]
 
     def _wake(self) -> None:

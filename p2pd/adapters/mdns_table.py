@@ -2,7 +2,9 @@
 """What mDNS records of one link add up to: sightings and departures. No socket, no thread, no clock.
 
 An announcement is four records (PTR, SRV, TXT, A or AAAA) that may come together, apart, twice or never, from
-anybody on the link. Whatever is not exactly ours is left out with a debug log; what is kept is bounded.
+anybody on the link. Whatever is not exactly ours is left out with a debug log. What is kept is bounded, in two classes
+that cannot crowd each other out: a few incomplete announcements, each for a moment, and the complete ones, few for
+each address (`mdns_crowd`).
 
 zeroconf's own cache is no help here: it keeps a PTR for 1,125 s at least, whatever its TTL says, so its browser
 would show a killed peer for nineteen minutes. This table goes by the SRV record, which lives as long as it says,
@@ -23,13 +25,17 @@ from zeroconf import (  # type: ignore[attr-defined]  # exported to users, but l
     DNSText,
 )
 
+from p2pd.adapters.mdns_crowd import Crowd
 from p2pd.adapters.mdns_text import read_text
 from p2pd.host.telemetry import log
 from p2pd.ports import Departure, Endpoint, Sighting
 
 SERVICE_TYPE = "_p2pd._tcp.local."
 TTL_SECONDS = 60  # of our own records, and the most that others are granted: how long a killed peer stays in sight
-MAX_INSTANCES = 5_000  # as many as a site has members; further ones wait until others depart
+MAX_INSTANCES = 5_000  # complete ones: as many as a site has members
+MAX_PER_ADDRESS = 8  # a host has one, and two for a moment when its name changes
+MAX_INCOMPLETE = 256  # what is under way in pieces at one moment; an announcement mostly comes in one packet
+INCOMPLETE_SECONDS = 10.0  # time for two questions
 MAX_QUESTIONS = 200  # in one go; a flood of half announcements does not make us flood the link with questions
 
 _ASK_AGAIN_SECONDS = 6.0  # 10 % of the life of a record of ours
@@ -40,10 +46,12 @@ _log = log(__name__)
 
 @dataclass(slots=True)
 class _Entry:
-    """One instance, as far as its records have come in. Moments are monotonic seconds."""
+    """One instance, as far as its records have come in: complete once it was told. Moments are monotonic seconds."""
 
-    expires: float
+    expires: float  # by its SRV record
+    give_up: float  # if it is not complete by then
     ask_at: float
+    renew_at: float  # when to ask, once it is complete
     server: str = ""
     port: int = 0
     address: str = ""
@@ -62,12 +70,14 @@ class AnnouncementTable:
         self._link = link
         self._draw = draw
         self._entries: dict[str, _Entry] = {}
+        self._incomplete: dict[str, None] = {}  # oldest first
+        self._crowd = Crowd(most=MAX_INSTANCES, most_per_address=MAX_PER_ADDRESS)
         self._of_server: dict[str, set[str]] = {}
 
     def hear(self, records: Iterable[DNSRecord], now: float) -> list[Sighting | Departure]:
         """Take in records of one packet; return what is news. A record of no life left is a goodbye."""
         touched: dict[str, None] = {}  # a set that keeps order
-        gone: list[Sighting | Departure] = []
+        news: list[Sighting | Departure] = []
         # A host's address means nothing before the SRV record that names the host.
         for record in sorted(records, key=lambda record: isinstance(record, DNSAddress)):
             if isinstance(record, DNSAddress):
@@ -79,14 +89,20 @@ class AnnouncementTable:
                 continue
             if record.ttl == 0:
                 # A TXT alone may be taken back because another replaced it.
-                gone += [] if isinstance(record, DNSText) else self._forget(match[1])
+                news += [] if isinstance(record, DNSText) else self._forget(match[1])
             elif self._hear_instance(match[1], record, now):
                 touched[match[1]] = None
-        return [*gone, *(news for instance in touched if (news := self._news(instance)) is not None)]
+        for instance in touched:
+            news += self._news(instance)
+        return news
 
     def expire(self, now: float) -> list[Departure]:
         """Forget whatever was not heard of again in its time."""
-        late = [instance for instance, entry in self._entries.items() if entry.expires <= now]
+        late = [
+            instance
+            for instance, entry in self._entries.items()
+            if entry.expires <= now or (instance in self._incomplete and entry.give_up <= now)
+        ]
         return [departure for instance in late for departure in self._forget(instance)]
 
     def hears_only(self, own: Container[str]) -> bool:
@@ -101,18 +117,13 @@ class AnnouncementTable:
         return [full_name(instance) for instance in due]
 
     def _hear_instance(self, instance: str, record: DNSPointer | DNSService | DNSText, now: float) -> bool:
-        entry = self._entries.get(instance)
-        if entry is None:
-            if len(self._entries) >= MAX_INSTANCES:
-                _log.debug("announcement ignored: table is full", instance=instance)
-                return False
-            # Until the SRV record gives it a life, half a minute is time to ask for what is missing.
-            entry = _Entry(expires=now + TTL_SECONDS / 2, ask_at=now + self._draw())
-            self._entries[instance] = entry
+        entry = self._entries.get(instance) or self._begin(instance, now)
         if isinstance(record, DNSService):
             life = min(record.ttl, TTL_SECONDS)
             entry.expires = now + life
-            entry.ask_at = now + life * (0.75 + self._draw() / 10)
+            entry.renew_at = now + life * (0.75 + self._draw() / 10)
+            if instance not in self._incomplete:
+                entry.ask_at = entry.renew_at
             self._move(instance, entry, record.server.lower())
             entry.port = record.port
         elif isinstance(record, DNSText):
@@ -122,6 +133,17 @@ class AnnouncementTable:
                 _log.debug("announcement ignored", instance=instance, problem=str(problem))
                 return False
         return True
+
+    def _begin(self, instance: str, now: float) -> _Entry:
+        if len(self._incomplete) >= MAX_INCOMPLETE:
+            oldest = next(iter(self._incomplete))
+            _log.debug("incomplete announcement dropped for a newer one", instance=oldest)
+            self._forget(oldest)
+        soon, give_up = now + self._draw(), now + INCOMPLETE_SECONDS
+        entry = _Entry(expires=give_up, give_up=give_up, ask_at=soon, renew_at=soon)
+        self._entries[instance] = entry
+        self._incomplete[instance] = None
+        return entry
 
     def _hear_address(self, record: DNSAddress) -> Iterable[str]:
         instances = self._of_server.get(record.name.lower(), ())
@@ -150,22 +172,30 @@ class AnnouncementTable:
             inside = not address.is_loopback and not address.is_link_local
         return str(address) if inside else ""
 
-    def _news(self, instance: str) -> Sighting | None:
+    def _news(self, instance: str) -> list[Sighting | Departure]:
         entry = self._entries.get(instance)
         if entry is None or entry.text is None or not entry.port or not entry.address:
-            return None
+            return []
+        if instance in self._incomplete:
+            del self._incomplete[instance]
+            entry.ask_at = entry.renew_at
+        crowded_out = self._crowd.settle(instance, entry.address)
         mirror_port, tags = entry.text
         endpoint = Endpoint(host=entry.address, port=entry.port)
         sighting = Sighting(instance=instance, endpoint=endpoint, mirror_port=mirror_port, tags=tags)
-        if sighting == entry.told:
-            return None
+        news: list[Sighting | Departure] = [] if sighting == entry.told else [sighting]
         entry.told = sighting
-        return sighting
+        for other in crowded_out:
+            _log.debug("announcement dropped: too many", instance=other, address=entry.address)
+            news += self._forget(other)
+        return news
 
     def _forget(self, instance: str) -> list[Departure]:
         entry = self._entries.pop(instance, None)
         if entry is None:
             return []
+        self._incomplete.pop(instance, None)
+        self._crowd.leave(instance)
         self._move(instance, entry, "")
         return [Departure(instance=instance)] if entry.told else []
 

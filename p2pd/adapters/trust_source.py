@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trust client as the daemon uses it: in a worker thread, over the origin, a LAN peer, or its own mirror."""
+"""The trust client as the daemon uses it: in a worker thread, over the origin, a LAN peer, or its own mirror.
+
+Recalls come first, and nothing else holds them up. What else cannot be read fails alone: one document of the fleet, or
+all releases, stops new installs and leaves the rest as it was; one release stops itself.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tuf.ngclient import FetcherInterface
 
-from p2pd.host.telemetry import log
+from p2pd.adapters.fail_fast import FailFastFetcher
+from p2pd.adapters.patient_reading import KnownGood, PatientReading
 from p2pd.ports import Endpoint
-from p2pd.ports_control import FromOrigin, FromPeer, MetadataSource, RunSync, Trusted
-from signing.errors import BadInput, NotListed, SigningError, SourceUnavailable
+from p2pd.ports_control import FromOrigin, FromPeer, MetadataSource, RunSync, StorageFailed, Trusted
+from signing.errors import SourceUnavailable
 from signing.mirror import MIRROR_METADATA_URL, MIRROR_TARGETS_URL, DirectoryFetcher, Mirror
-from signing.schedule import Schedule
 from signing.trust import TrustClient
 from signing.verified import VerifiedManifest
 
-_log = log(__name__)
+T = TypeVar("T")
 
 
 class TrustSource:
@@ -45,23 +50,33 @@ class TrustSource:
         self._peer_fetcher = peer_fetcher
         self._now = now
         self._run_sync = run_sync
+        self._known_good = KnownGood(state_dir / "trust" / "known-good")
+        self._fetcher: FailFastFetcher | None = None
         self._client: TrustClient | None = None
+        self._last: Trusted | None = None
 
     async def refresh(self, source: MetadataSource) -> Trusted:
-        """Fetch, verify, and write what was verified into the mirror. Raises SigningError."""
-        client = self._open(source)
-        trusted: Trusted = await self._run_sync(self._refresh, client)
-        self._client = client
+        """Fetch, verify, and write what was verified into the mirror. Raises SigningError, StorageFailed."""
+        fetcher, client = self._open(source)
+        trusted: Trusted = await self._in_thread(self._refresh, client)
+        self._fetcher, self._client, self._last = fetcher, client, trusted
         return trusted
 
     async def torrent(self, manifest: VerifiedManifest) -> bytes:
-        """The torrent for our segment; `refresh` has fetched it with the manifest. Raises SigningError."""
-        if self._client is None:
+        """The torrent for our segment, which `refresh` has fetched already. Raises SigningError, StorageFailed."""
+        if self._client is None or self._fetcher is None:
             raise SourceUnavailable("no metadata is trusted yet")
-        torrent: bytes = await self._run_sync(self._client.torrent, manifest, self._segment)
+        self._fetcher.forgive()
+        torrent: bytes = await self._in_thread(self._client.torrent, manifest, self._segment)
         return torrent
 
-    def _open(self, source: MetadataSource) -> TrustClient:
+    async def _in_thread(self, read: Callable[..., T], *args: Any) -> T:
+        try:
+            return await self._run_sync(read, *args)
+        except OSError as problem:  # errors of the network are DownloadErrors: this is our own disk
+            raise StorageFailed(problem) from problem
+
+    def _open(self, source: MetadataSource) -> tuple[FailFastFetcher, TrustClient]:
         metadata_url, targets_url = MIRROR_METADATA_URL, MIRROR_TARGETS_URL
         fetcher: FetcherInterface = DirectoryFetcher(self.mirror)
         if isinstance(source, FromOrigin):
@@ -70,24 +85,28 @@ class TrustSource:
         elif isinstance(source, FromPeer):
             fetcher, url = self._peer_fetcher, _url(source.endpoint)
             metadata_url, targets_url = f"{url}/metadata/", f"{url}/targets/"
-        return TrustClient(
+        once = FailFastFetcher(fetcher)
+        client = TrustClient(
             self._metadata_dir,
             self._targets_dir,
-            fetcher,
+            once,
             metadata_url=metadata_url,
             targets_url=targets_url,
             now=self._now,
         )
+        return once, client
 
     def _refresh(self, client: TrustClient) -> Trusted:
         """Read everything that concerns this endpoint, so that the mirror is whole for p2pd-install and the LAN."""
         client.refresh()
-        policy, recalls = client.policy(), client.recalls()
-        segment_ca_pem = client.segment_certificate(self._segment)
-        schedule = self._schedule(client)
-        manifests = self._manifests(client, schedule)
-        self._mirror.publish(client)
-        client.prune_cache()
+        recalls = client.recalls()
+        reading = PatientReading(client, self._known_good)
+        policy = reading.policy()
+        segment_ca_pem = reading.segment_certificate(self._segment)
+        schedule = reading.schedule(self._site)
+        offers = schedule.offers if schedule is not None else ()
+        manifests = reading.manifests(offers, self._segment, before=self._last)
+        reading.store(self._mirror)
         return Trusted(
             timestamp_version=client.versions()["timestamp"],
             policy=policy,
@@ -96,31 +115,9 @@ class TrustSource:
             manifests=manifests,
             expiries=client.expiries(),
             segment_ca_pem=segment_ca_pem,
+            general_problem=reading.general_problem,
+            problems=tuple(reading.problems),
         )
-
-    def _schedule(self, client: TrustClient) -> Schedule | None:
-        try:
-            return client.schedule(self._site)
-        except NotListed:
-            return None
-
-    def _manifests(self, client: TrustClient, schedule: Schedule | None) -> tuple[VerifiedManifest, ...]:
-        """The offered releases that can be read; one that cannot is left out and said, it must not stop the others."""
-        manifests = []
-        for offer in schedule.offers if schedule is not None else ():
-            try:
-                manifest = client.manifest(offer.product, offer.version)
-                if manifest.sha256 != offer.manifest_sha256:
-                    raise BadInput(manifest.manifest.target, "is not the manifest that the schedule names")
-                if manifest.manifest.torrent_for(self._segment) is not None:
-                    client.torrent(manifest, self._segment)
-            except SourceUnavailable:
-                raise
-            except SigningError as problem:
-                _log.warning("offer unreadable", product=offer.product, version=offer.version, why=str(problem))
-            else:
-                manifests.append(manifest)
-        return tuple(manifests)
 
 
 def _url(endpoint: Endpoint) -> str:

@@ -39,8 +39,7 @@ class FetchLimits:
 class HttpFetcher(FetcherInterface):
     """Fetches through `client`, whose TLS context decides whom to believe; redirects are never followed.
 
-    `extensions` go with each request: `{"sni_hostname": segment}` makes TLS ask a LAN peer, dialled by address, for a
-    certificate of that name. Usable only from a thread that `trio.to_thread.run_sync` started.
+    Usable only from a thread that `trio.to_thread.run_sync` started.
     """
 
     def __init__(
@@ -48,13 +47,11 @@ class HttpFetcher(FetcherInterface):
         client: httpx.AsyncClient,
         *,
         headers: Mapping[str, str] | None = None,
-        extensions: Mapping[str, Any] | None = None,
         limits: FetchLimits | None = None,
     ) -> None:
         self._client = client
         # Compressed answers could unpack to far more than the limit before anybody counts.
         self._headers = {**(headers or {}), "Accept-Encoding": "identity"}
-        self._extensions = dict(extensions or {})
         self._limits = limits or FetchLimits()
 
     @contextmanager
@@ -100,7 +97,6 @@ class HttpFetcher(FetcherInterface):
             "GET",
             url,
             headers=self._headers,
-            extensions=self._extensions,
             follow_redirects=False,
             timeout=httpx.Timeout(silence, connect=self._limits.connect_seconds),
         )

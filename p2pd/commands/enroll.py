@@ -5,6 +5,8 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -85,28 +87,37 @@ def _save(
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     initial_root.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(initial_root, identity.root, mode=_PUBLIC)
-    TrustClient.bootstrap(state_dir / "trust" / "metadata", identity.root)
-    files.save(
-        Enrolment(
-            device=identity.device,
-            segment=identity.segment,
-            site=identity.site,
-            url=token.url,
-            agent_url=identity.agent_url,
-        ),
-        key=identity.key,
-        certificate=identity.certificate,
-        segment_ca=identity.segment_ca,
-        coordinator_ca=ca_pem,
-    )
-    _give_to_owner(state_dir)
+    with _as_owner_of(state_dir):
+        TrustClient.bootstrap(state_dir / "trust" / "metadata", identity.root)
+        files.save(
+            Enrolment(
+                device=identity.device,
+                segment=identity.segment,
+                site=identity.site,
+                url=token.url,
+                agent_url=identity.agent_url,
+            ),
+            key=identity.key,
+            certificate=identity.certificate,
+            segment_ca=identity.segment_ca,
+            coordinator_ca=ca_pem,
+        )
 
 
-def _give_to_owner(state_dir: Path) -> None:
-    """Run as root for a daemon with a user of its own, the files must become that user's: the directory's owner."""
+@contextmanager
+def _as_owner_of(state_dir: Path) -> Iterator[None]:
+    """Write as the user whose daemon reads it: the directory's owner.
+
+    Root, following links that this user may have planted, would write wherever they lead.
+    """
     owner = state_dir.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
         return
-    for directory, _, names in os.walk(state_dir):
-        for path in [Path(directory), *(Path(directory) / name for name in names)]:
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)

@@ -54,7 +54,11 @@ def check_schedule(schedule: Schedule, policy: Policy, *, now: int) -> Refusal |
     if schedule.expires - schedule.issued > policy.limits.schedule_seconds:
         return Refusal(reason=outside, detail="lives longer than the policy allows")
     if schedule.issued > now + CLOCK_SLACK_SECONDS:
-        return Refusal(reason=outside, detail="issued in the future")
+        return Refusal(
+            reason=outside,
+            detail=f"issued {_duration(schedule.issued - now)} ahead of this device's clock, which may be wrong; "
+            "set the clock of the device, or that of the coordinator",
+        )
     if schedule.expires <= now:
         return Refusal(reason=Reason.METADATA_EXPIRED, detail="the schedule has expired")
     for offer in schedule.offers:
@@ -68,6 +72,17 @@ def check_schedule(schedule: Schedule, policy: Policy, *, now: int) -> Refusal |
                     detail=f"drafts {drafted} devices into ring {ring.name!r}, the policy allows {ring.at_least}",
                 )
     return None
+
+
+def _duration(seconds: int) -> str:
+    """In words for people: the two largest units."""
+    units = ((86_400, "days"), (3_600, "h"), (60, "min"), (1, "s"))
+    largest = next((index for index, (size, _) in enumerate(units) if seconds >= size), len(units) - 1)
+    words = []
+    for size, unit in units[largest : largest + 2]:
+        count, seconds = divmod(seconds, size)
+        words += [f"{count} {unit}"] if count else []
+    return " ".join(words)
 
 
 def check_freshness(expiries: Mapping[str, datetime], *, now: datetime) -> Refusal | None:

@@ -12,7 +12,7 @@ This file does no I/O and knows no clock. The caller makes each new state durabl
 
 from enum import StrEnum
 
-from signing.reasons import Reason
+from signing.reasons import Reason, is_passing
 from signing.report import InstallState
 
 
@@ -57,28 +57,6 @@ TRANSITIONS: dict[tuple[InstallState, Event], InstallState] = {
     (_S.INSTALLING, _E.GAVE_UP): _S.FAILED,
 }
 
-TRANSIENT = frozenset(
-    {
-        Reason.BUSY,
-        Reason.BUSY,
-        Reason.CONFLICT_INSTALLED,
-        Reason.DEPENDENCY_MISSING,
-        Reason.DISK_FULL,
-        Reason.FALLBACK_MISSING,
-        Reason.INSTALLER_UNREACHABLE,
-        Reason.METADATA_EXPIRED,
-        Reason.METADATA_UNREACHABLE,
-        Reason.METADATA_UNTRUSTED,
-        Reason.ORIGIN_UNREACHABLE,
-        Reason.RING_NOT_OPEN,
-        Reason.ROLLOUT_HALTED,
-        Reason.SCHEDULE_MISSING,
-        Reason.SCHEDULE_OUTSIDE_POLICY,
-        Reason.SUPERSEDED,
-    }
-)
-"""Failures that say nothing about the release itself: it may be tried again. Every other failure quarantines it."""
-
 
 def step(state: InstallState, event: Event) -> InstallState:
     """The state after `event` in `state`. Raises IllegalTransitionError."""
@@ -95,4 +73,4 @@ def quarantines(state: InstallState, reason: Reason | None) -> bool:
     """
     if state in (InstallState.ROLLING_BACK, InstallState.ROLLED_BACK):
         return True
-    return state is InstallState.FAILED and reason not in TRANSIENT
+    return state is InstallState.FAILED and not is_passing(reason)

@@ -22,6 +22,18 @@ def client_context(*, ca_pem: bytes, certificate: Path | None = None, key: Path 
     return context
 
 
+def peer_context(*, ca_pem: bytes, certificate: Path, key: Path) -> ssl.SSLContext:
+    """For dialling a peer by its address: any certificate of `ca_pem` will do, whatever names it carries.
+
+    Who listens on the wire learns no name: TLS asks for none in clear, and from 1.3 on it encrypts certificates.
+    Raises BadInput.
+    """
+    context = client_context(ca_pem=ca_pem, certificate=certificate, key=key)
+    context.check_hostname = False
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
 def server_context(*, certificate: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
     """For HTTP/1.1 with `certificate` (its chain included). With `client_ca`, who has no certificate of it is refused.
 

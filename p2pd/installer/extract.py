@@ -20,6 +20,7 @@ from signing.trust import VerifiedPayload
 
 ROOT_MODE = 0o755
 _MEMBERS_COLLIDE = {errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}
+_BEYOND_THE_FILE_SYSTEM = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EFBIG, errno.EMLINK}  # for good, on this endpoint
 _NOT_WHAT_WAS_PUT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
 
 
@@ -46,10 +47,12 @@ def extract(payload: VerifiedPayload, into: Path, disk: Disk) -> None:
                     parent = tree.directory(member.path[:-1], create=True)
                     _write(disk.create_file(member.path[-1], directory=parent), stream, member)
             except OSError as problem:
-                if problem.errno not in _MEMBERS_COLLIDE:
-                    raise
                 member_name = f"{where}: member {'/'.join(member.path)!r}"
-                raise UnsafePayload(member_name, f"is in the way of another member ({problem.strerror})") from None
+                if problem.errno in _MEMBERS_COLLIDE:
+                    raise UnsafePayload(member_name, f"is in the way of another member ({problem.strerror})") from None
+                if problem.errno in _BEYOND_THE_FILE_SYSTEM:
+                    raise UnsafePayload(member_name, f"is more than this disk can hold ({problem.strerror})") from None
+                raise
     into.chmod(ROOT_MODE)
 
 

@@ -4,7 +4,8 @@
 A record is written before what it says is acted upon, so that after an interruption it tells what to resume or undo:
 
     idle         nothing is under way
-    installing   the candidate is being copied and unpacked, nobody sees it yet      -> undo
+    installing   the candidate is being copied and unpacked, nobody sees it yet      -> undo; a candidate that it
+                 was to replace is `abandoned`, and in use until then                   is on probation as before
     probation    the candidate is complete and verified, and `current` is to be it   -> resume
     rolling_back the candidate is to go, the committed release is to be `current`     -> resume, verified again
 """
@@ -41,6 +42,7 @@ class Release:
     manifest_sha256: str
     installed_at: int  # Unix seconds
     slot: str  # the installer's name for where it is unpacked
+    oldest_fallback: int = 0  # counter below which nothing can cope with what this one, and those it replaced, left
 
     def __post_init__(self) -> None:
         check_version("version", self.version)
@@ -48,6 +50,7 @@ class Release:
         check_sha256("manifest_sha256", self.manifest_sha256)
         check_range("installed_at", self.installed_at, 0, MAX_COUNTER)
         check_name("slot", self.slot)
+        check_range("oldest_fallback", self.oldest_fallback, 0, MAX_COUNTER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,48 +63,73 @@ class ProductRecord:
     committed: Release | None = None
     fallback: Release | None = None
     candidate: Release | None = None
+    abandoned: Release | None = None  # a candidate that never proved itself, in use while another one is brought in
 
     def __post_init__(self) -> None:
         check_product("product", self.product)
         check_name("installer", self.installer)
         if (self.phase is Phase.IDLE) != (self.candidate is None):
             raise ValueError(f"phase {self.phase.value!r} with{'out' if self.candidate is None else ''} a candidate")
+        if self.abandoned is not None and self.phase is not Phase.INSTALLING:
+            raise ValueError(f"phase {self.phase.value!r} with an abandoned candidate")
 
     @property
     def active(self) -> Release | None:
         """The release that is in use: a candidate from the start of its probation until it is rolled back."""
+        if self.phase is Phase.INSTALLING and self.abandoned is not None:
+            return self.abandoned
         return self.candidate if self.phase in (Phase.PROBATION, Phase.ROLLING_BACK) else self.committed
 
     @property
     def previous(self) -> Release | None:
-        """The release that a rollback of `active` restores."""
-        return self.committed if self.phase in (Phase.PROBATION, Phase.ROLLING_BACK) else self.fallback
+        """The release that a rollback of `active` restores, unless it is recalled."""
+        return self.fallback if self.active is self.committed else self.committed
+
+    @property
+    def fallbacks(self) -> tuple[Release, ...]:
+        """What `active` may be left for, the nearest first: `previous`, then what it can go back to beyond that."""
+        active, previous = self.active, self.previous
+        if active is None or previous is None:
+            return ()
+        further = self.fallback
+        if further is None or further is previous or further.release_counter < active.oldest_fallback:
+            return (previous,)
+        return (previous, further)
 
     @property
     def retained(self) -> tuple[Release, ...]:
         """Every release that must stay on disk."""
-        return tuple(r for r in (self.committed, self.fallback, self.candidate) if r is not None)
+        return tuple(r for r in (self.committed, self.fallback, self.candidate, self.abandoned) if r is not None)
 
     def installing(self, candidate: Release, installer: str) -> "ProductRecord":
-        """From idle: `candidate` is about to be copied and unpacked."""
-        return replace(self, installer=installer, phase=Phase.INSTALLING, candidate=candidate)
+        """From idle, or from probation, which the candidate so far then leaves: `candidate` is about to be copied."""
+        return replace(self, installer=installer, phase=Phase.INSTALLING, candidate=candidate, abandoned=self.candidate)
 
     def on_probation(self) -> "ProductRecord":
         """From installing, or from a rollback that failed: the candidate is to be in use."""
-        return replace(self, phase=Phase.PROBATION)
+        return replace(self, phase=Phase.PROBATION, abandoned=None)
 
     def undone(self) -> "ProductRecord":
-        """From installing or rolling back: the candidate is gone."""
-        return replace(self, phase=Phase.IDLE, candidate=None)
+        """From installing or rolling back: the candidate is gone, and one that it was to replace is back."""
+        phase = Phase.IDLE if self.abandoned is None else Phase.PROBATION
+        return replace(self, phase=phase, candidate=self.abandoned, abandoned=None)
 
     def with_committed_candidate(self) -> "ProductRecord":
         """From probation: the candidate has proved itself; what it replaced becomes its fallback."""
         return replace(self, phase=Phase.IDLE, committed=self.candidate, fallback=self.committed, candidate=None)
 
     def rolling_back(self, target: Release | None) -> "ProductRecord":
-        """From probation, or from a committed release: `target`, verified, is to be in use again."""
-        fallback = self.fallback if self.phase is Phase.PROBATION else None
+        """From probation, a committed release, or a rollback that was cut: `target`, verified, is to be in use again.
+
+        It is one of `fallbacks`, perhaps unpacked afresh. What lies between it and the active one is forgotten.
+        """
+        is_nearest = target is not None and self.active is not self.committed and _same(target, self.committed)
+        fallback = self.fallback if is_nearest else None
         return replace(self, phase=Phase.ROLLING_BACK, candidate=self.active, committed=target, fallback=fallback)
+
+
+def _same(one: Release, other: Release | None) -> bool:
+    return other is not None and one.manifest_sha256 == other.manifest_sha256
 
 
 class Journal:

@@ -1,46 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Install, commit, roll back: each a short series of durable steps, whole or undone after an interruption anywhere.
 
-    install    record installing · copy, verify, unpack, sync · record probation · switch
+    install    record installing · copy, verify, unpack, sync · record probation · switch · remove what was abandoned
     commit     record idle with the candidate committed · remove what nobody needs any more
     rollback   verify the target again (unpack it afresh if a file differs) · record rolling back · switch · record idle
 
 Kept on disk are the active release, the one before it, and a candidate; no other. During probation these are three:
-should the candidate fail, the release that comes back has its own fallback still.
+should the candidate fail, the release that comes back has its own fallback still. A candidate that is on probation, or
+failed it and could not be undone, is abandoned when a newer release is installed: it stays in use, and on disk, until
+the switch to the newer one, which then falls back to what was committed before both.
 
 On its way in each byte of the transport is hashed once, in our own copy, and each byte of the payload once, while it is
 unpacked; reserving the fallback hashes that one's transport once more.
 
-A rollback goes only to what is verified again down to the last byte, and never to a recalled release: then the
-active one stays, with a reason. Installing a newer release over a recalled one is allowed, since that is the remedy.
+A rollback that finds nothing to go back to leaves the active release where it is, with a reason. Installing a newer
+release over a recalled one is allowed, since that is the remedy.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from p2pd.host.telemetry import log
 from p2pd.installer.admission import admit
 from p2pd.installer.disk import Disk
+from p2pd.installer.fallback import Fallbacks
 from p2pd.installer.installers import InstallerFactory, PackageInstaller
 from p2pd.installer.journal import Journal, Phase, ProductRecord, Release
 from p2pd.installer.refusal import InstallRefused, refusing
+from p2pd.installer.slot_names import fresh_slot
 from p2pd.installer.store import ReleaseStore
 from signing.errors import SigningError
-from signing.manifest import Manifest
 from signing.reasons import Reason
-from signing.recall import Recall
 from signing.trust import VerifiedManifest
 
 _log = log(__name__)
-
-
-class Recalls(Protocol):
-    """Who knows what was withdrawn."""
-
-    def recall_of(self, manifest_sha256: str) -> Recall | None:
-        """The recall of that release, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +58,7 @@ class Products:
         store: ReleaseStore,
         directory: Path,
         find_installer: Callable[[str], InstallerFactory],
-        recalls: Recalls,
+        fallbacks: Fallbacks,
         disk: Disk,
         unix_now: Callable[[], int],
     ) -> None:
@@ -72,13 +66,13 @@ class Products:
         self._store = store
         self._directory = directory
         self._find_installer = find_installer
-        self._recalls = recalls
+        self._fallbacks = fallbacks
         self._disk = disk
         self._unix_now = unix_now
 
     def records(self) -> tuple[ProductRecord, ...]:
-        """The record of every product that has a release."""
-        records = (self._journal.read(product) for product in self._journal.products())
+        """The record of every product that has a release. One that is damaged is left out, and logged."""
+        records = (self._readable(product) for product in self._journal.products())
         return tuple(record for record in records if record is not None and record.retained)
 
     def slot_of(self, record: ProductRecord) -> Path | None:
@@ -90,7 +84,7 @@ class Products:
         self._journal.recover()
         for product in self._journal.products():
             try:
-                with refusing(Reason.INSTALL_FAILED, f"recovering {product}"):
+                with refusing(f"recovering {product}"):
                     self._settled(product)
             except (InstallRefused, SigningError) as problem:
                 # The other products are served all the same; requests for this one meet the same error.
@@ -99,21 +93,18 @@ class Products:
     def install(self, manifest: VerifiedManifest, transport: Path) -> Installation:
         """Bring the release into use, on probation; if it is in use already, say so."""
         wanted, product = manifest.manifest, manifest.manifest.product
-        self._refuse_recalled(manifest.sha256, f"{product} {wanted.version}")
-        with refusing(Reason.INSTALL_FAILED, f"installing {product} {wanted.version}"):
+        self._fallbacks.refuse_recalled(manifest.sha256, f"{product} {wanted.version}")
+        with refusing(f"installing {product} {wanted.version}"):
             record = self._settled(product) or ProductRecord(product=product, installer=wanted.installer)
             if record.active is not None and record.active.manifest_sha256 == manifest.sha256:
                 return Installation(slot=self._installer(record).path(record.active.slot), previous=record.previous)
-            if record.candidate is not None:
-                waiting = f"{product} {record.candidate.version} is on probation"
-                raise InstallRefused(Reason.BUSY, f"{waiting}; commit it or roll it back first")
             admit(record, wanted, manifest.sha256)
-            self._reserve_fallback(record)
+            self._fallbacks.reserve(record)
             return self._bring_in(record, manifest, transport)
 
     def commit(self, product: str, manifest_sha256: str) -> None:
         """The release on probation has proved itself. Again for a committed one changes nothing."""
-        with refusing(Reason.INSTALL_FAILED, f"committing {product}"):
+        with refusing(f"committing {product}"):
             record = self._settled(product)
             if record is None or record.active is None or record.active.manifest_sha256 != manifest_sha256:
                 in_use = record.active.version if record is not None and record.active is not None else "nothing"
@@ -125,17 +116,24 @@ class Products:
                 self._sweep(record)
 
     def rollback(self, product: str, manifest_sha256: str) -> Release | None:
-        """Go back from the release to the one before, and return what is in use then.
+        """Go back from the release to the nearest one before that is not recalled, and return what is in use then.
 
         With nothing before it, nothing is. When the release is not in use, nothing changes: there is nothing to undo.
         """
-        with refusing(Reason.ROLLBACK_FAILED, f"rolling back {product}"):
+        with refusing(f"rolling back {product}"):
             record = self._settled(product)
             if record is None or record.active is None:
                 return None
             if record.active.manifest_sha256 == manifest_sha256:
-                record = self._go_back(record, record.previous)
+                record = self._go_back(record)
             return record.active
+
+    def _readable(self, product: str) -> ProductRecord | None:
+        try:
+            return self._journal.read(product)
+        except SigningError as problem:
+            _log.error("cannot read what is installed", product=product, problem=str(problem))
+            return None
 
     def _settled(self, product: str) -> ProductRecord | None:
         """The record of `product` after resuming or undoing what was interrupted."""
@@ -160,19 +158,8 @@ class Products:
         elif installer.active() != expected:
             installer.activate(expected)
 
-    def _reserve_fallback(self, record: ProductRecord) -> None:
-        # The slot itself need not be looked at: from a verified transport it can be unpacked again at any time.
-        if record.committed is not None:
-            try:
-                self._store.reopen(record.product, record.committed)
-            except (SigningError, OSError) as problem:
-                raise InstallRefused(
-                    Reason.FALLBACK_MISSING,
-                    f"{record.product} {record.committed.version}, to fall back to, is damaged here ({problem})",
-                ) from problem
-
-    def _bring_in(self, idle: ProductRecord, manifest: VerifiedManifest, transport: Path) -> Installation:
-        wanted = manifest.manifest
+    def _bring_in(self, before: ProductRecord, manifest: VerifiedManifest, transport: Path) -> Installation:
+        wanted, abandoned = manifest.manifest, before.candidate
         factory = self._find_installer(wanted.installer)
         installer = factory(self._directory / wanted.product, self._disk)
         candidate = Release(
@@ -180,9 +167,11 @@ class Products:
             release_counter=wanted.release_counter,
             manifest_sha256=manifest.sha256,
             installed_at=self._unix_now(),
-            slot=_fresh_slot(installer, wanted, manifest.sha256),
+            slot=fresh_slot(installer, manifest),
+            # What an abandoned candidate left behind (a converted database, say) is there for those after it as well.
+            oldest_fallback=max(wanted.oldest_fallback, abandoned.oldest_fallback if abandoned is not None else 0),
         )
-        record = idle.installing(candidate, wanted.installer)
+        record = before.installing(candidate, wanted.installer)
         self._journal.write(record)
         try:
             installer.prepare(self._store.keep(manifest, transport), candidate.slot)
@@ -193,12 +182,15 @@ class Products:
             self._journal.write(record.on_probation())
             installer.activate(candidate.slot)
         except Exception:
-            self._switch_to(installer, idle.active)
+            self._switch_to(installer, before.active)
             self._journal.write(record)  # to be undone: before that, the candidate must not go
             self._undo_install(record)
             raise
+        if abandoned is not None:
+            _log.warning("abandoned on probation", product=wanted.product, version=abandoned.version)
+            self._sweep(record.on_probation())
         _log.info("on probation", product=wanted.product, version=wanted.version, slot=candidate.slot)
-        return Installation(slot=installer.path(candidate.slot), previous=idle.committed)
+        return Installation(slot=installer.path(candidate.slot), previous=before.committed)
 
     def _undo_install(self, record: ProductRecord) -> ProductRecord:
         undone = record.undone()
@@ -206,13 +198,15 @@ class Products:
         self._journal.write(undone)
         return undone
 
-    def _go_back(self, record: ProductRecord, target: Release | None) -> ProductRecord:
-        """From a record with an active release to `target`, through steps that may be repeated."""
+    def _go_back(self, record: ProductRecord) -> ProductRecord:
+        """From a record with an active release to the one before, through steps that may be repeated."""
         installer = self._installer(record)
-        if target is not None:
-            target = self._verified_target(record, target, installer)
-        rolling = record if record.phase is Phase.ROLLING_BACK else record.rolling_back(target)
-        rolling = replace(rolling, committed=target)
+        try:
+            target = self._fallbacks.restore(record, installer)
+        except (InstallRefused, OSError):
+            self._sweep(record)
+            raise
+        rolling = record.rolling_back(target)
         self._journal.write(rolling)
         installer.activate(target.slot if target is not None else None)
         back = rolling.undone()
@@ -223,36 +217,13 @@ class Products:
 
     def _resume_rollback(self, record: ProductRecord) -> ProductRecord:
         try:
-            return self._go_back(record, record.committed)
+            return self._go_back(record)
         except (InstallRefused, SigningError, OSError) as problem:
             # What was verified before the interruption no longer is. The candidate was in use, and is again.
             _log.error("rollback cannot be resumed", product=record.product, problem=str(problem))
             kept = record.on_probation()
             self._journal.write(kept)
             return kept
-
-    def _verified_target(self, record: ProductRecord, target: Release, installer: PackageInstaller) -> Release:
-        name = f"{record.product} {target.version}"
-        self._refuse_recalled(target.manifest_sha256, f"{name}, to go back to,")
-        try:
-            payload = self._store.reopen(record.product, target)
-            if installer.is_intact(payload, target.slot):
-                return target
-            _log.warning("slot differs from its payload and is unpacked again", slot=target.slot)
-            fresh = replace(target, slot=_fresh_slot(installer, payload.manifest.manifest, target.manifest_sha256))
-            installer.prepare(payload, fresh.slot)
-        except SigningError as problem:
-            self._sweep(record)
-            raise InstallRefused(Reason.ROLLBACK_FAILED, f"{name} cannot be verified: {problem}") from problem
-        except OSError:
-            self._sweep(record)
-            raise
-        return fresh
-
-    def _refuse_recalled(self, manifest_sha256: str, name: str) -> None:
-        recall = self._recalls.recall_of(manifest_sha256)
-        if recall is not None:
-            raise InstallRefused(Reason.RECALLED, f"{name} was withdrawn: {recall.why}")
 
     def _sweep(self, record: ProductRecord) -> None:
         """Remove whatever the record does not name. Failing to is no failure of what was asked: the next one tries."""
@@ -264,10 +235,3 @@ class Products:
 
     def _installer(self, record: ProductRecord) -> PackageInstaller:
         return self._find_installer(record.installer)(self._directory / record.product, self._disk)
-
-
-def _fresh_slot(installer: PackageInstaller, manifest: Manifest, sha256: str) -> str:
-    name, number = f"{manifest.release_counter}-{sha256[:12]}", 1
-    while installer.holds(name if number == 1 else f"{name}.{number}"):
-        number += 1
-    return name if number == 1 else f"{name}.{number}"

@@ -26,11 +26,11 @@ class UnsafePayload(BadInput):
 
 
 @contextmanager
-def refusing(otherwise: Reason, doing: str) -> Iterator[None]:
-    """Turn the operating system's errors of the block into refusals: a full disk, or else `otherwise`."""
+def refusing(doing: str) -> Iterator[None]:
+    """Turn the operating system's errors of the block into refusals: they say nothing of any release, and may pass."""
     try:
         yield
     except OSError as problem:
         if problem.errno in _NO_SPACE:
             raise InstallRefused(Reason.DISK_FULL, f"{doing}: no space left on the device") from problem
-        raise InstallRefused(otherwise, f"{doing}: {problem}") from problem
+        raise InstallRefused(Reason.STORAGE_FAILED, f"{doing}: {problem}") from problem

@@ -16,6 +16,7 @@ from p2pd.host.telemetry import log
 from p2pd.host.wall_clock import WallClock
 from p2pd.installer.config import InstallerConfig
 from p2pd.installer.disk import Disk
+from p2pd.installer.fallback import Fallbacks
 from p2pd.installer.installers import find_installer
 from p2pd.installer.journal import Journal
 from p2pd.installer.products import Products
@@ -56,12 +57,13 @@ def open_installer(config: InstallerConfig, disk: Disk, clock: WallClock) -> Ite
     with _only_process(state):
         verifier = Verifier(state / "trust", disk, now=clock.now)
         verifier.prepare(_initial_root(Path(config.initial_root)))
+        store = ReleaseStore(state / "releases", disk)
         products = Products(
             journal=Journal(state / "journal", disk),
-            store=ReleaseStore(state / "releases", disk),
+            store=store,
             directory=root / "products",
             find_installer=find_installer,
-            recalls=verifier,
+            fallbacks=Fallbacks(store, verifier),
             disk=disk,
             unix_now=clock.unix,
         )

@@ -145,11 +145,6 @@ class AttemptRun:
     async def _reserve(self) -> None:
         """The fallback must be on disk before anything is touched; p2pd-install checks its bytes again itself."""
         product = await self._product()
-        pending = product.pending if product is not None else None
-        if pending is not None:
-            refusal = Refusal(reason=Reason.BUSY, detail=f"{pending.version} is on probation and could not be undone")
-            await self._advance(Event.GAVE_UP, refusal)
-            return
         active = product.active if product is not None else None
         if active is not None and active.release_counter < self._manifest.manifest.oldest_fallback:
             await self._advance(Event.GAVE_UP, Refusal(reason=Reason.FALLBACK_FORBIDDEN, detail=active.version))
@@ -221,7 +216,10 @@ class AttemptRun:
         attempt = self.attempt
         why = Refusal(reason=attempt.reason or Reason.HEALTH_CHECK_FAILED, detail=attempt.detail)
         roll_back = partial(
-            self._tools.installer.rollback, product=attempt.product, manifest_sha256=attempt.manifest_sha256
+            self._tools.installer.rollback,
+            product=attempt.product,
+            manifest_sha256=attempt.manifest_sha256,
+            mirror=self._tools.trust.mirror,
         )
         try:
             await patiently(self._tools.board, roll_back, passing=DISK_TROUBLE)
@@ -275,6 +273,9 @@ class AttemptRun:
         """Report, count and show the state that is now durable."""
         attempt, tools = self.attempt, self._tools
         await until_stored(partial(tools.reporter.report, attempt))
+        if attempt.state.is_final:  # nothing comes after it that would tell how it ended, should this have been lost
+            self.record = replace(self.record, is_told=True)
+            await until_stored(partial(tools.journal.save, attempt.product, self.record))
         tools.metrics.release_state(attempt.product, attempt.state)
         refusal = Refusal(reason=attempt.reason, detail=attempt.detail) if attempt.reason else None
         if refusal is not None:

@@ -7,14 +7,13 @@ import math
 import trio
 
 from p2pd.decisions.discovery_tags import EPOCH_SECONDS, TagBook, epoch_of, tags_to_announce
-from p2pd.host.latest import Latest, first_of
+from p2pd.host.latest import first_of
 from p2pd.host.wall_clock import WallClock
-from p2pd.ports import Announcement, Departure, Endpoint, Lan, Sighting
+from p2pd.ports import Announcement, Departure, Lan
 from p2pd.ports_control import Trusted
 from p2pd.services.metrics import AgentMetrics
-from p2pd.services.site import Board, Identity, Peer
-
-MAX_SIGHTINGS = 5_000  # a hostile LAN can invent announcements; beyond this the oldest is forgotten
+from p2pd.services.neighbourhood import Neighbourhood
+from p2pd.services.site import Board, Identity
 
 
 class Discovery:
@@ -38,40 +37,40 @@ class Discovery:
         self._metrics = metrics
         self._torrent_port = torrent_port
         self._mirror_port = mirror_port
-        self._sightings: dict[str, tuple[Sighting, float]] = {}
-        self._heard = Latest(0)
+        self._neighbourhood = Neighbourhood()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and announce, for ever. Nothing is announced before there is something verified to tell."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
-            nursery.start_soon(self._recognise)
+            nursery.start_soon(self._keep_book)
             nursery.start_soon(self._announce)
             task_status.started()
 
     async def _listen(self) -> None:
         async for news in self._lan.sightings:
             if isinstance(news, Departure):
-                self._sightings.pop(news.instance, None)
+                is_news = self._neighbourhood.forget(news.instance)
             else:
-                self._sightings.pop(news.instance, None)
-                self._sightings[news.instance] = (news, trio.current_time())
-                if len(self._sightings) > MAX_SIGHTINGS:
-                    del self._sightings[next(iter(self._sightings))]
-            self._heard.set(self._heard.value + 1)
+                is_news = self._neighbourhood.see(news, trio.current_time())
+            if is_news:
+                self._show()
 
-    async def _recognise(self) -> None:
-        heard, trusted = self._heard.watch(), self._board.trusted.watch()
-        book, wrote_for = None, None
+    async def _keep_book(self) -> None:
+        """Write a new book when what tags mean has changed; then everybody is looked at again."""
+        trusted = self._board.trusted.watch()
+        wrote_for: tuple[Trusted, int] | None = None
         while True:
             known = self._board.trusted.value
-            if known is not None:
-                written = (known, epoch_of(self._clock.unix()))
-                if book is None or written != wrote_for:
-                    book, wrote_for = self._write_book(known), written
-                self._board.peers.set(self._peers(book))
-                self._metrics.peers.set(len(self._board.peers.value))
-            await first_of(heard.changed, trusted.changed, seconds=self._seconds_to_next_epoch())
+            if known is not None and (known, epoch_of(self._clock.unix())) != wrote_for:
+                wrote_for = known, epoch_of(self._clock.unix())
+                self._neighbourhood.read_with(self._write_book(known))
+                self._show()
+            await first_of(trusted.changed, seconds=self._seconds_to_next_epoch())
+
+    def _show(self) -> None:
+        self._board.peers.set(self._neighbourhood.peers())
+        self._metrics.peers.set(len(self._board.peers.value))
 
     async def _announce(self) -> None:
         trusted, carried = self._board.trusted.watch(), self._board.carried.watch()
@@ -103,25 +102,6 @@ class Discovery:
             timestamp_version=known.timestamp_version,
             now=self._clock.unix(),
         )
-
-    def _peers(self, book: TagBook) -> dict[str, Peer]:
-        """The newest announcement of each recognised device."""
-        peers: dict[str, Peer] = {}
-        for sighting, seen_at in self._sightings.values():
-            recognised = book.recognise(sighting)
-            if recognised is None:
-                continue
-            mirror = Endpoint(host=sighting.endpoint.host, port=sighting.mirror_port) if sighting.mirror_port else None
-            peers[recognised.device] = Peer(
-                device=recognised.device,
-                endpoint=sighting.endpoint,
-                mirror=mirror,
-                info_hashes=recognised.info_hashes,
-                has_other_state=recognised.has_other_state,
-                tags=sighting.tags,
-                seen_at=seen_at,
-            )
-        return peers
 
     def _seconds_to_next_epoch(self) -> float:
         return EPOCH_SECONDS - self._clock.unix() % EPOCH_SECONDS + 1.0

@@ -70,7 +70,8 @@ class Filler:
         self._timing = timing
         self._began = trio.current_time()
         self._lan_before = received.lan  # by earlier transfers of this torrent; each counts from nothing
-        self._brought = 0  # pieces that the site has through this endpoint
+        self._brought = 0  # pieces that are here from the origin …
+        self._introduced = 0  # … and those of them that no peer had
         self._others_have, self._others_offered, self._others_moved_at = 0, 0, self._began
         self._first = ""  # in rank, of those that live
         self._served_at = self._began  # when peers last sent something, or had nothing to send
@@ -185,7 +186,9 @@ class Filler:
         before = self._transfer.progress()
         if not await self._transfer.add_piece(piece, data):
             raise OriginFailure(Reason.ORIGIN_REFUSED, f"piece {piece} from the origin has the wrong hash")
-        self._brought += not (before.have[piece] or before.peers_have[piece])
+        if not before.have[piece]:
+            self._brought += 1
+            self._introduced += not before.peers_have[piece]
         self._observe(self._transfer.progress())
 
     def _piece_size(self, piece: int, progress: TransferProgress) -> int:
@@ -203,7 +206,7 @@ class Filler:
         now = trio.current_time()
         have = sum(progress.have)
         available = sum(here or there for here, there in zip(progress.have, progress.peers_have, strict=True))
-        others_have, others_offered = have - self._brought, available - self._brought
+        others_have, others_offered = have - self._brought, available - self._introduced
         if others_have > self._others_have or others_offered > self._others_offered:
             self._others_moved_at = now
         self._others_have = max(self._others_have, others_have)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps the verified view of the fleet fresh: from the origin, from LAN peers when that is away, from disk at start."""
 
+import math
 import random
+from dataclasses import replace
 
 import trio
 
@@ -18,14 +20,19 @@ from p2pd.ports_control import (
     FromPeer,
     MetadataSource,
     Refused,
+    StorageFailed,
     Trust,
     Trusted,
+    TrustProblem,
 )
-from p2pd.services.site import Board, Peer
+from p2pd.services.site import Board
 from signing.errors import SigningError
+from signing.reasons import Reason
 
 REFRESH_SECONDS = 300.0  # when nobody hints at a change; the coordinator's long poll comes first
 RETRY_CAP_SECONDS = 60.0
+AT_ONCE_SECONDS = 1.0  # a long poll that ends sooner, and with nothing new, is a cache's answer
+PEER_SECONDS = 30.0  # for a refresh from a peer: on a LAN it takes about one
 MAX_TRIED = 4_096
 
 _log = log("metadata")
@@ -42,45 +49,63 @@ class MetadataKeeper:
         self._turn = trio.Lock()
         self._origin_reached = Latest(False)
         self._hints = Latest(0)
+        self._peer_refresh = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Refresh for ever. Ready once disk has been read, so that an offline start knows what it knew."""
-        await self._refresh(FromDisk())
+        async with self._turn:
+            remembered = await self._fetch(FromDisk())
+            if remembered is not None:
+                self._accept(remembered)
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow_coordinator)
             nursery.start_soon(self._follow_peers)
             failures, hints = 0, self._hints.watch()
             while True:
-                reached = await self._refresh(FromOrigin())
-                self._origin_reached.set(reached)
-                failures = 0 if reached else failures + 1
-                pause = REFRESH_SECONDS if reached else restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)
+                whole = await self._refresh_from_origin()
+                failures = 0 if whole else failures + 1
+                pause = REFRESH_SECONDS if whole else restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)
                 await first_of(hints.changed, seconds=_spread(pause))
 
     async def _follow_coordinator(self) -> None:
-        failures = 0
+        failures, idle = 0, 0
         while True:
             known = self._board.trusted.value
             version = known.timestamp_version if known is not None else 0
+            began = trio.current_time()
             try:
                 newest = await self._coordinator.wait_for_change(version)
-            except (CoordinatorUnavailable, Refused):  # a static origin without a coordinator refuses, too
-                failures += 1
+            except (CoordinatorUnavailable, Refused) as problem:
+                failures += 1  # a static origin without a coordinator refuses, too
                 if failures == 1:  # is the origin away as well? Then peers are to be asked, and not in five minutes
-                    self._hints.set(self._hints.value + 1)
+                    reason = problem.reason if isinstance(problem, Refused) else None
+                    _log.info("the coordinator tells no news", reason=reason, why=str(problem))
+                    self._hint()
                 await trio.sleep(_spread(restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)))
                 continue
             if failures or newest > version:
                 failures = 0
-                self._hints.set(self._hints.value + 1)
+                self._peer_refresh.cancel()  # what the origin has is newer, and seconds matter in a recall
+                self._hint()
                 await self._wait_for_version(newest)
+            if self._has(newest) and (newest > version or trio.current_time() - began >= AT_ONCE_SECONDS):
+                idle = 0
+            else:  # a proxy answers in the coordinator's place, or its news cannot be had
+                idle += 1
+                await trio.sleep(_spread(restart_delay(idle, cap_seconds=RETRY_CAP_SECONDS)))
+
+    def _hint(self) -> None:
+        self._hints.set(self._hints.value + 1)
+
+    def _has(self, version: int) -> bool:
+        known = self._board.trusted.value
+        return known is not None and known.timestamp_version >= version
 
     async def _wait_for_version(self, version: int) -> None:
         """Let the refresh catch up before asking again, but not for ever: it may be failing."""
         trusted = self._board.trusted.watch()
-        known = self._board.trusted.value
-        if known is None or known.timestamp_version < version:
+        if not self._has(version):
             await first_of(trusted.changed, seconds=_spread(RETRY_CAP_SECONDS / 10))
 
     async def _follow_peers(self) -> None:
@@ -88,11 +113,13 @@ class MetadataKeeper:
         peers, reached = self._board.peers.watch(), self._origin_reached.watch()
         tried: set[tuple[str, frozenset[bytes], int]] = set()
         while True:
-            if not self._origin_reached.value:
-                await self._ask_peers(tried)
-            await first_of(peers.changed, reached.changed)
+            pause = math.inf
+            if not self._origin_reached.value and not await self._ask_peers(tried):
+                pause = 1.0  # the origin goes first; should it fail all the same, peers are asked again
+            await first_of(peers.changed, reached.changed, seconds=pause)
 
-    async def _ask_peers(self, tried: set[tuple[str, frozenset[bytes], int]]) -> None:
+    async def _ask_peers(self, tried: set[tuple[str, frozenset[bytes], int]]) -> bool:
+        """False: the origin interrupted."""
         for peer in tuple(self._board.peers.value.values()):
             known = self._board.trusted.value
             mark = (peer.device, peer.tags, known.timestamp_version if known is not None else 0)
@@ -101,28 +128,54 @@ class MetadataKeeper:
             if len(tried) >= MAX_TRIED:
                 tried.clear()
             tried.add(mark)
-            await self._refresh_from(peer)
-
-    async def _refresh_from(self, peer: Peer) -> None:
-        if peer.mirror is not None and await self._refresh(FromPeer(peer.mirror)):
-            _log.info("metadata refreshed from a peer", peer=peer.device)
-
-    async def _refresh(self, source: MetadataSource) -> bool:
-        async with self._turn:
-            try:
-                trusted = await self._trust.refresh(source)
-            except SigningError as problem:
-                # A peer's stale or hostile copy, or an empty disk, says nothing about the fleet.
-                if isinstance(source, FromOrigin):
-                    self._board.metadata_problem.set(Refusal(reason=problem.reason, detail=str(problem)))
-                _log.info(
-                    "metadata not refreshed", source=type(source).__name__, reason=problem.reason, why=str(problem)
-                )
+            if not await self._refresh_from_peer(peer.device, FromPeer(peer.mirror)):
+                tried.discard(mark)
                 return False
-        self._raise_clock_floor(trusted)
-        self._board.metadata_problem.set(None)
-        self._board.trusted.set(trusted)
         return True
+
+    async def _refresh_from_origin(self) -> bool:
+        """Whether all was there, so that the next refresh may wait for a hint."""
+        async with self._turn:
+            trusted = await self._fetch(FromOrigin())
+            if trusted is not None:
+                self._accept(trusted)
+            self._origin_reached.set(trusted is not None)  # in our turn, so that no peer is asked in between
+        return trusted is not None and not _is_partly_away(trusted)
+
+    async def _refresh_from_peer(self, device: str, source: FromPeer) -> bool:
+        """False: the origin came back meanwhile, which makes peers' copies needless."""
+        async with self._turn:
+            if self._origin_reached.value:
+                return False
+            trusted = None
+            with trio.move_on_after(PEER_SECONDS) as self._peer_refresh:
+                trusted = await self._fetch(source)
+            if trusted is not None:
+                _log.info("metadata refreshed from a peer", peer=device)
+                self._accept(self._without_gaps(trusted))
+            return not (self._peer_refresh.cancelled_caught and trio.current_time() < self._peer_refresh.deadline)
+
+    async def _fetch(self, source: MetadataSource) -> Trusted | None:
+        try:
+            return await self._trust.refresh(source)
+        except (SigningError, StorageFailed) as problem:
+            # A peer's stale or hostile copy, or an empty disk, says nothing about the fleet.
+            if isinstance(source, FromOrigin):
+                self._board.metadata_problem.set(Refusal(reason=problem.reason, detail=str(problem)))
+            _log.info("metadata not refreshed", source=type(source).__name__, reason=problem.reason, why=str(problem))
+            return None
+
+    def _accept(self, trusted: Trusted) -> None:
+        self._raise_clock_floor(trusted)
+        self._board.metadata_problem.set(_refusal(trusted.general_problem))
+        self._board.trusted.set(trusted)
+
+    def _without_gaps(self, trusted: Trusted) -> Trusted:
+        """A peer that holds something back takes nothing away from us, and its recalls count all the same."""
+        known = self._board.trusted.value
+        if known is None or trusted.general_problem is None:
+            return trusted
+        return replace(known, recalls=trusted.recalls)
 
     def _raise_clock_floor(self, trusted: Trusted) -> None:
         """A clock set back later cannot revive what has expired by now.
@@ -133,6 +186,16 @@ class MetadataKeeper:
         schedule = trusted.schedule
         if schedule is not None and schedule.issued <= self._clock.unix() + CLOCK_SLACK_SECONDS:
             self._clock.raise_floor(schedule.issued)
+
+
+def _is_partly_away(trusted: Trusted) -> bool:
+    """Something could not be fetched, so that another look soon may bring it."""
+    reasons = {problem.reason for problem in (trusted.general_problem, *trusted.problems) if problem is not None}
+    return bool(reasons & {Reason.METADATA_UNREACHABLE, Reason.DISK_FULL, Reason.STORAGE_FAILED})
+
+
+def _refusal(problem: TrustProblem | None) -> Refusal | None:
+    return Refusal(reason=problem.reason, detail=problem.detail) if problem is not None else None
 
 
 def _spread(seconds: float) -> float:

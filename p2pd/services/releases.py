@@ -73,11 +73,15 @@ class Releases:
         return self._records | {product: run.record for product, run in self._running.items()}
 
     def _resume(self, nursery: trio.Nursery) -> None:
-        """Attempts that had touched the installer go on; earlier ones are judged anew (their bytes are on disk)."""
+        """Attempts that had touched the installer go on; earlier ones are judged anew (their bytes are on disk).
+
+        One that had ended, perhaps without anybody being told, is told.
+        """
         touched = (InstallState.INSTALLING, InstallState.PROBATION, InstallState.ROLLING_BACK)
         for record in self._records.values():
-            if record.attempt is not None and record.attempt.state in touched:
-                self._resume_one(nursery, record, record.attempt)
+            attempt = record.attempt
+            if attempt is not None and (attempt.state in touched or (attempt.state.is_final and not record.is_told)):
+                self._resume_one(nursery, record, attempt)
         for product, entry in self._products.items():
             record = self._records.get(product, ProductRecord())
             lost = entry.pending if entry.phase is InstallPhase.PROBATION and product not in self._running else None

@@ -27,6 +27,7 @@ from sqlalchemy.pool import QueuePool
 
 from p2pd.host.supervise import ServiceFailure
 from seeds.adapters import tables
+from seeds.adapters.migrations import migrate
 from seeds.adapters.transaction import Transaction
 from signing.errors import BadInput
 
@@ -128,6 +129,8 @@ def _check_or_create_schema(connection: Connection, where: str) -> None:
     if tables.schema.name not in names:
         raise BadInput(where, "is a database of another program", "name another file")
     version = connection.execute(select(tables.schema.c.version)).scalar_one_or_none()
+    if version is not None:
+        version = migrate(connection, version)
     if version != tables.SCHEMA_VERSION:
         remedy = "upgrade p2pd" if (version or 0) > tables.SCHEMA_VERSION else "restore it from a backup"
         raise BadInput(where, f"has schema version {version}, this p2pd uses {tables.SCHEMA_VERSION}", remedy)

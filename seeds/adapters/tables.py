@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The coordinator's tables. A change of shape raises SCHEMA_VERSION and brings a migration."""
+"""The coordinator's tables. A change of shape raises SCHEMA_VERSION and brings a step in migrations.py."""
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -13,9 +14,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -36,6 +38,7 @@ devices = Table(
     Column("enrolled_at", Integer, nullable=False),
     Column("certificate_expires", Integer, nullable=False),
     Column("enrolment", Integer, nullable=False),
+    Column("removed_at", Integer),  # set: the device is gone; its row keeps count of enrolments, and its reports a home
 )
 
 tokens = Table(
@@ -80,6 +83,7 @@ device_releases = Table(
     Column("bytes_origin", Integer, nullable=False),
     Column("bytes_web", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("forgiven", Boolean, nullable=False, server_default=text("0")),
     Index("by_manifest", "manifest_sha256"),
 )
 
@@ -97,6 +101,13 @@ rollouts = Table(
     Column("passed_since", Float),
     Column("reason", Text),
     Column("sentence", Text, nullable=False),
+)
+
+resumptions = Table(
+    "resumptions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("manifest_sha256", Text, ForeignKey("rollouts.manifest_sha256"), nullable=False),
 )
 
 audit = Table(

@@ -2,20 +2,22 @@
 """Rows to values and back, within one transaction of the store. Made by `Store` only."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, select, update
 
-from seeds.adapters.tables import audit, device_releases, devices, reports, rollouts, tokens
-from seeds.records import AuditEvent, Device, DeviceRelease, Rollout, RolloutState, Token
+from seeds.adapters.tables import audit, device_releases, devices, reports, resumptions, rollouts, tokens
+from seeds.records import UNDONE, AuditEvent, Device, DeviceRelease, Resumption, Rollout, RolloutState, Said, Token
 from signing.reasons import Reason
 from signing.report import InstallState, Report
 from signing.schedule import Draft
 
 # SQLite takes at most 32,766 parameters in a statement; a page of this size stays far below.
 _PAGE = 500
+_DEVICE = tuple(column for column in devices.c if column is not devices.c.removed_at)
+_PRESENT = devices.c.removed_at.is_(None)
 
 
 class Transaction:
@@ -28,22 +30,32 @@ class Transaction:
 
     def device(self, name: str) -> Device | None:
         """The enrolled device of that name."""
-        row = self.connection.execute(select(devices).where(devices.c.device == name)).mappings().first()
+        row = self.connection.execute(select(*_DEVICE).where(devices.c.device == name, _PRESENT)).mappings().first()
         return None if row is None else Device(**row)
 
     def devices(self) -> tuple[Device, ...]:
         """All enrolled devices."""
-        rows = self.connection.execute(select(devices).order_by(devices.c.device)).mappings()
+        rows = self.connection.execute(select(*_DEVICE).where(_PRESENT).order_by(devices.c.device)).mappings()
         return tuple(Device(**row) for row in rows)
 
     def count_site(self, site: str) -> int:
         """How many devices the site has."""
-        counted = select(func.count()).select_from(devices).where(devices.c.site == site)
+        counted = select(func.count()).select_from(devices).where(devices.c.site == site, _PRESENT)
         return int(self.connection.execute(counted).scalar_one())
 
     def put_device(self, device: Device) -> None:
         """Insert the device, or replace what is known of it."""
-        self._put(devices, {"device": device.device}, asdict(device))
+        self._put(devices, {"device": device.device}, {**asdict(device), "removed_at": None})
+
+    def last_enrolment(self, name: str) -> int:
+        """The number of the last enrolment under that name, also of a device that is gone; 0 if there was none."""
+        found = self.connection.execute(select(devices.c.enrolment).where(devices.c.device == name))
+        return found.scalar_one_or_none() or 0
+
+    def remove_device(self, name: str, *, at: int) -> None:
+        """Forget the device and its release states; the envelopes that it sent stay."""
+        self.connection.execute(update(devices).where(devices.c.device == name, _PRESENT).values(removed_at=at))
+        self.forget_releases(name)
 
     def forget_releases(self, device: str) -> None:
         """Drop the release states of a device: what an earlier key said is no evidence any more."""
@@ -84,10 +96,12 @@ class Transaction:
             )
         )
         key = {"device": report.device, "manifest_sha256": report.manifest_sha256}
-        newest = select(device_releases.c.sequence).where(*_matches(device_releases, key))
-        known = self.connection.execute(newest).scalar_one_or_none()
-        if known is None or known < report.sequence:
-            self._put(device_releases, key, _release_row(report))
+        newest = select(device_releases.c.sequence, device_releases.c.forgiven).where(*_matches(device_releases, key))
+        known = self.connection.execute(newest).first()
+        if known is None or known.sequence < report.sequence:
+            # The end of a rollback belongs to the attempt that was forgiven; a new attempt is judged anew.
+            forgiven = known is not None and known.forgiven and report.state in UNDONE
+            self._put(device_releases, key, {**_release_row(report), "forgiven": forgiven})
 
     def releases_of(self, device: str) -> tuple[DeviceRelease, ...]:
         """The latest state of every release on a device."""
@@ -101,16 +115,23 @@ class Transaction:
         rows = self.connection.execute(select(device_releases).order_by(*order))
         return tuple(_device_release(row) for row in rows.mappings())
 
-    def states(self, manifests: Collection[str]) -> dict[str, dict[str, InstallState]]:
-        """The latest state by manifest, then by device."""
-        found: dict[str, dict[str, InstallState]] = {manifest: {} for manifest in manifests}
-        wanted = sorted(found)
-        columns = (device_releases.c.manifest_sha256, device_releases.c.device, device_releases.c.state)
+    def said(self, manifests: Collection[str]) -> dict[str, dict[str, Said]]:
+        """What devices have said last, by manifest, then by device."""
+        found: dict[str, dict[str, Said]] = {manifest: {} for manifest in manifests}
+        wanted, at = sorted(found), device_releases.c
         for start in range(0, len(wanted), _PAGE):
-            page = select(*columns).where(device_releases.c.manifest_sha256.in_(wanted[start : start + _PAGE]))
-            for manifest, device, state in self.connection.execute(page):
-                found[manifest][device] = InstallState(state)
+            page = select(at.manifest_sha256, at.device, at.state, at.reason, at.forgiven)
+            rows = self.connection.execute(page.where(at.manifest_sha256.in_(wanted[start : start + _PAGE])))
+            for manifest, device, state, reason, forgiven in rows:
+                found[manifest][device] = Said(state=InstallState(state), reason=_reason(reason), forgiven=forgiven)
         return found
+
+    def forgive(self, manifest_sha256: str, names: Sequence[str]) -> None:
+        """What these devices have said last about a release is no evidence any more, until they try again."""
+        of_release = device_releases.c.manifest_sha256 == manifest_sha256
+        for start in range(0, len(names), _PAGE):
+            page = device_releases.c.device.in_(names[start : start + _PAGE])
+            self.connection.execute(update(device_releases).where(of_release, page).values(forgiven=True))
 
     # Rollouts and audit.
 
@@ -128,6 +149,19 @@ class Transaction:
             "drafted": json.dumps([[entry.device, entry.ring] for entry in rollout.drafted]),
         }
         self._put(rollouts, {"manifest_sha256": rollout.manifest_sha256}, values)
+
+    def ask_resumption(self, manifest_sha256: str) -> None:
+        """Keep the wish for a halted rollout to go on."""
+        self.connection.execute(insert(resumptions).values(manifest_sha256=manifest_sha256))
+
+    def resumptions(self) -> tuple[Resumption, ...]:
+        """The wishes that no step has seen to, oldest first."""
+        rows = self.connection.execute(select(resumptions).order_by(resumptions.c.id)).mappings()
+        return tuple(Resumption(**row) for row in rows)
+
+    def drop_resumption(self, resumption: Resumption) -> None:
+        """A step has seen to it."""
+        self.connection.execute(delete(resumptions).where(resumptions.c.id == resumption.id))
 
     def add_audit(self, event: AuditEvent) -> None:
         """Append an event."""

@@ -119,7 +119,7 @@ def check_policy(session: Session, file: Path, *, as_json: bool) -> None:
 def apply_policy(
     session: Session, file: Path, offline_passphrase: Path | None, online_passphrase: Path | None, *, as_json: bool
 ) -> None:
-    """Sign the policy in FILE and publish it; its version must be one more than the last."""
+    """Sign the policy in FILE and publish it; its version must be higher than the last."""
     from p2pd.host.config_file import load_config
     from seeds.commands.publication import publish_role, sign_role
     from seeds.services.publishing import poke_coordinator, stage_policy

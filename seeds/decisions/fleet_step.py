@@ -4,13 +4,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from seeds.decisions.evidence import Standing, standing
 from seeds.decisions.rings import Placement, reachable
 from seeds.decisions.rollout_machine import Wait, advance, apply, by_age, supersede, withdraw
 from seeds.decisions.schedule_plan import offered
-from seeds.records import Device, Rollout, RolloutState
+from seeds.records import Device, Rollout, RolloutState, Said
 from signing.policy import Policy
 from signing.recall import RecallList
-from signing.report import InstallState
 
 _JUDGED = (RolloutState.WAITING, RolloutState.RUNNING, RolloutState.COMPLETE)
 
@@ -46,17 +46,17 @@ def settle(
     policy: Policy,
     devices: Sequence[Device],
     rollouts: Sequence[Rollout],
-    states: Mapping[str, Mapping[str, InstallState]],
+    said: Mapping[str, Mapping[str, Said]],
     *,
     now: float,
 ) -> Settled:
-    """Take every watched rollout as far as the evidence carries it. `states` is by manifest, then by device."""
+    """Take every watched rollout as far as the evidence carries it. `said` is by manifest, then by device."""
     after: dict[str, Rollout] = {rollout.manifest_sha256: rollout for rollout in rollouts}
     placement = Placement(policy, (device.device for device in devices))
     ends: list[float] = []
     for rollout in watched(rollouts):
-        said = states.get(rollout.manifest_sha256, {})
-        moved, until = _advance_fully(policy, placement, reachable(rollout, devices), rollout, said, now)
+        about_it = said.get(rollout.manifest_sha256, {})
+        moved, until = _advance_fully(policy, placement, reachable(rollout, devices), rollout, about_it, now)
         after[rollout.manifest_sha256] = moved
         ends += [] if until is None else [until]
     return Settled(rollouts=tuple(after.values()), due=min(ends, default=None))
@@ -67,12 +67,14 @@ def _advance_fully(
     placement: Placement,
     members: Sequence[str],
     rollout: Rollout,
-    states: Mapping[str, InstallState],
+    said: Mapping[str, Said],
     now: float,
 ) -> tuple[Rollout, float | None]:
     if rollout.state is not RolloutState.COMPLETE:  # once all rings are open, a draft changes nothing
-        rollout = replace(rollout, drafted=placement.draft(members, rollout.drafted))
-    evidence = placement.gather(members, rollout.drafted, states)
+        # Whoever was forgiven proves nothing, so another takes its place.
+        able = [member for member in members if standing(said.get(member)) is not Standing.FORGIVEN]
+        rollout = replace(rollout, drafted=placement.draft(able, rollout.drafted))
+    evidence = placement.gather(members, rollout.drafted, said)
     # Each turn opens a ring, ends the rollout or waits, so this ends after one turn more than there are rings.
     while (command := advance(rollout, evidence, policy, now)) is not None:
         rollout = apply(rollout, command)

@@ -10,15 +10,19 @@ from signing.reasons import Reason, explain
 
 @dataclass(frozen=True, kw_only=True)
 class RingEvidence:
-    """What the members of a ring have said in signed reports. `pending` have said nothing final yet."""
+    """What the members of a ring have said in signed reports. `pending` have said nothing that counts yet.
+
+    `forgiven` failed before an administrator let the rollout go on. They are no members: they prove nothing.
+    """
 
     members: int
     committed: int
     failed: int
     pending: int
+    forgiven: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.committed, self.failed, self.pending) < 0:
+        if min(self.committed, self.failed, self.pending, self.forgiven) < 0:
             raise ValueError("counts of evidence cannot be negative")
         if self.committed + self.failed + self.pending != self.members:
             raise ValueError("committed, failed and pending must add up to members")
@@ -48,7 +52,10 @@ def judge_ring(evidence: RingEvidence, gate: Gate, *, passed_since: float | None
     Errors are judged before successes. Rate and count must both be reached, for success and for error alike.
     """
     if evidence.members == 0:
-        return Verdict(action=Action.WAIT, reason=Reason.RING_EMPTY, sentence=explain(Reason.RING_EMPTY))
+        sentence = explain(Reason.RING_EMPTY)
+        if evidence.forgiven:
+            sentence += f"; {evidence.forgiven} failed, were forgiven and do not count"
+        return Verdict(action=Action.WAIT, reason=Reason.RING_EMPTY, sentence=sentence)
     if exceeds_errors(evidence, gate):
         sentence = (
             f"{evidence.failed} of {evidence.members} failed; the gate allows {gate.error_percent:g} % "

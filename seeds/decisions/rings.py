@@ -5,14 +5,11 @@ from collections import Counter as Tally
 from collections.abc import Collection, Iterable, Mapping
 from heapq import nsmallest
 
+from seeds.decisions.evidence import Standing, standing
 from seeds.decisions.gates import RingEvidence
-from seeds.records import Device, Rollout
+from seeds.records import Device, Rollout, Said
 from signing.policy import Policy, ring_point
-from signing.report import InstallState
 from signing.schedule import Draft
-
-# A device that rolls back has failed its health check: waiting for it to finish would only let more install.
-_FAILED = frozenset({InstallState.FAILED, InstallState.ROLLED_BACK, InstallState.ROLLING_BACK})
 
 
 def reachable(rollout: Rollout, devices: Iterable[Device]) -> tuple[str, ...]:
@@ -50,20 +47,24 @@ class Placement:
         return tuple(Draft(device=device, ring=ring) for device, ring in drafts.items())
 
     def gather(
-        self, members: Iterable[str], drafted: tuple[Draft, ...], states: Mapping[str, InstallState]
+        self, members: Iterable[str], drafted: tuple[Draft, ...], said: Mapping[str, Said]
     ) -> tuple[RingEvidence, ...]:
-        """The evidence of every ring, in order. `states` has the latest report of those that sent one."""
+        """The evidence of every ring, in order. `said` has the latest report of those that sent one."""
         drafts = {entry.device: entry.ring for entry in drafted}
-        total, committed, failed = ([0] * len(self._policy.rings) for _ in range(3))
+        rings: list[Tally[Standing]] = [Tally() for _ in self._policy.rings]
         for member in members:
             # A draft of an earlier policy may name a ring that is gone.
-            ring, state = min(self.ring_of(member, drafts), len(total) - 1), states.get(member)
-            total[ring] += 1
-            committed[ring] += state is InstallState.COMMITTED
-            failed[ring] += state in _FAILED
+            ring = min(self.ring_of(member, drafts), len(rings) - 1)
+            rings[ring][standing(said.get(member))] += 1
         return tuple(
-            RingEvidence(members=all_of, committed=good, failed=bad, pending=all_of - good - bad)
-            for all_of, good, bad in zip(total, committed, failed, strict=True)
+            RingEvidence(
+                members=found.total() - found[Standing.FORGIVEN],
+                committed=found[Standing.COMMITTED],
+                failed=found[Standing.FAILED],
+                pending=found[Standing.PENDING],
+                forgiven=found[Standing.FORGIVEN],
+            )
+            for found in rings
         )
 
     def _still_valid(self, members: Collection[str], already: tuple[Draft, ...]) -> dict[str, int]:

@@ -22,6 +22,7 @@ class Event(StrEnum):
     LAST_RING_PASSED = "last_ring_passed"
     RECALLED = "recalled"
     NEWER_RELEASE = "newer_release"
+    RESUMED = "resumed"
 
 
 # A complete rollout still halts: the last ring may pass at less than 100 %, and whoever is left, or joins late,
@@ -31,6 +32,7 @@ TRANSITIONS: dict[tuple[RolloutState, Event], RolloutState] = {
     (RolloutState.RUNNING, Event.RING_OPENED): RolloutState.RUNNING,
     (RolloutState.RUNNING, Event.ERRORS_EXCEEDED): RolloutState.HALTED,
     (RolloutState.COMPLETE, Event.ERRORS_EXCEEDED): RolloutState.HALTED,
+    (RolloutState.HALTED, Event.RESUMED): RolloutState.RUNNING,
     (RolloutState.RUNNING, Event.LAST_RING_PASSED): RolloutState.COMPLETE,
     (RolloutState.WAITING, Event.NEWER_RELEASE): RolloutState.SUPERSEDED,
     (RolloutState.RUNNING, Event.NEWER_RELEASE): RolloutState.SUPERSEDED,
@@ -91,7 +93,8 @@ def advance(rollout: Rollout, evidence: Sequence[RingEvidence], policy: Policy, 
     """The one command that the evidence of the rings (in order) calls for; None when the rollout is at rest.
 
     Errors in any open ring halt the rollout, whichever ring is being judged for success. A ring without members
-    waits, except for the last: nobody is left for whom to wait.
+    waits, except for the last: nobody is left for whom to wait. Only if nobody has proved the release, because all
+    failures were forgiven and no ring came before, the last ring waits, too.
     """
     if rollout.state not in (RolloutState.WAITING, RolloutState.RUNNING, RolloutState.COMPLETE):
         return None
@@ -114,7 +117,8 @@ def _judge_newest_ring(
     if index >= len(evidence):
         return Wait(reason=Reason.EVIDENCE_MISSING, sentence=f"ring {ring.name}: {explain(Reason.EVIDENCE_MISSING)}")
     verdict = judge_ring(evidence[index], ring.gate, passed_since=rollout.passed_since, now=now)
-    if verdict.action is Action.ADVANCE or (is_last and verdict.reason is Reason.RING_EMPTY):
+    nobody_is_left = is_last and verdict.reason is Reason.RING_EMPTY and (index > 0 or not evidence[index].forgiven)
+    if verdict.action is Action.ADVANCE or nobody_is_left:
         return Complete() if is_last else OpenRing(ring=index + 1)
     since = (now if rollout.passed_since is None else rollout.passed_since) if verdict.passes else None
     return Wait(
@@ -139,6 +143,12 @@ def apply(rollout: Rollout, command: Command) -> Rollout:
             return replace(rollout, state=state, passed_since=None, reason=None, sentence="")
         case Wait(reason=reason, sentence=sentence, passed_since=since):
             return replace(rollout, passed_since=since, reason=reason, sentence=sentence)
+
+
+def resume(rollout: Rollout) -> Rollout:
+    """The rollout after an administrator said that it shall go on. Raises IllegalTransition."""
+    state = next_state(rollout.state, Event.RESUMED)
+    return replace(rollout, state=state, passed_since=None, reason=None, sentence="")
 
 
 def withdraw(rollout: Rollout, why: str) -> Rollout:

@@ -40,10 +40,15 @@ def _offered_of_product(newest_first: Sequence[Rollout]) -> list[Rollout]:
 
 
 def plan_schedules(
-    policy: Policy, devices: Iterable[Device], rollouts: Iterable[Rollout], *, now: float
+    policy: Policy,
+    devices: Iterable[Device],
+    rollouts: Iterable[Rollout],
+    *,
+    now: float,
+    emptied: Iterable[str] = (),
 ) -> dict[str, Schedule]:
-    """One schedule for every site that has an endpoint, by site."""
-    members: dict[str, list[str]] = {}
+    """One schedule for every site that has an endpoint, and for those in `emptied`, by site."""
+    members: dict[str, list[str]] = {site: [] for site in emptied}
     for device in devices:
         members.setdefault(device.site, []).append(device.device)
     releases = offered(rollouts)

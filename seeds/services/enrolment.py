@@ -150,7 +150,9 @@ class EnrolmentDesk:
         expires = int(certificate.not_after.timestamp())
         with self._store.writing() as transaction:
             current = transaction.device(name)
-            if current is None or current.enrolment != known.enrolment:
+            if current is None:
+                raise Refused(Reason.DEVICE_UNKNOWN)  # it was removed meanwhile
+            if current.enrolment != known.enrolment:
                 raise Refused(Reason.SIGNATURE_INVALID)  # another key took over the name meanwhile
             transaction.put_device(replace(current, certificate_expires=expires))
             transaction.add_audit(
@@ -190,7 +192,7 @@ def _keep(
     has_new_key = known is not None and known.public_pem != certificate.public_pem
     if has_new_key:
         transaction.forget_releases(certificate.device)
-    earlier = known.enrolment if known else 0
+    is_same = known is not None and not has_new_key
     transaction.put_device(
         Device(
             device=certificate.device,
@@ -200,7 +202,7 @@ def _keep(
             token_sha256=token.secret_sha256,
             enrolled_at=now,
             certificate_expires=int(certificate.not_after.timestamp()),
-            enrolment=earlier + 1 if has_new_key or not known else earlier,
+            enrolment=transaction.last_enrolment(certificate.device) + (0 if is_same else 1),
         )
     )
     transaction.add_audit(

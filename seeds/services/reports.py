@@ -87,7 +87,9 @@ def _verify(envelope: bytes, transaction: Transaction) -> _Verified | ReportOutc
 def _keep(transaction: Transaction, found: _Verified, now: int) -> ReportOutcome:
     report = found.report
     device: Device | None = transaction.device(report.device)
-    if device is None or device.enrolment != found.enrolment:
+    if device is None:
+        return ReportOutcome(accepted=False, reason=Reason.DEVICE_UNKNOWN)  # it was removed between the transactions
+    if device.enrolment != found.enrolment:
         # Another key took over the name between the two transactions.
         return ReportOutcome(accepted=False, reason=Reason.SIGNATURE_INVALID)
     kept = transaction.envelope(report.device, found.enrolment, report.sequence)

@@ -6,7 +6,7 @@ what is published, not with what was meant to be.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from p2pd.host.telemetry import log
@@ -14,9 +14,10 @@ from p2pd.host.wall_clock import WallClock
 from seeds.adapters.store import Store
 from seeds.adapters.transaction import Transaction
 from seeds.decisions.fleet_step import Settled, retire, settle, watched
+from seeds.decisions.resumption import resume_asked
 from seeds.decisions.rollout_machine import by_age
 from seeds.decisions.schedule_plan import needs_publishing, plan_schedules
-from seeds.records import AuditEvent, Device, Rollout, rollout_of
+from seeds.records import AuditEvent, Device, Resumption, Rollout, rollout_of
 from seeds.services.online_keys import OnlineKeys
 from seeds.services.rollouts import RolloutsStalled, StepOutcome
 from signing.codec import decode, encode
@@ -59,17 +60,18 @@ class RolloutStep:
     def _step(self) -> StepOutcome:
         published = self._read_published()
         with self._store.reading() as transaction:
-            devices, known = transaction.devices(), transaction.rollouts()
-        found = (*known, *self._newcomers(known))
+            devices, known, asked = transaction.devices(), transaction.rollouts(), transaction.resumptions()
+        resumed = resume_asked(known, {resumption.manifest_sha256 for resumption in asked})
+        found = (*resumed, *self._newcomers(known))
         standing = retire(found, published.recalls)
         now = self._clock.now().timestamp()
         with self._store.reading() as transaction:
-            states = transaction.states([rollout.manifest_sha256 for rollout in watched(standing)])
+            said = transaction.said([rollout.manifest_sha256 for rollout in watched(standing)])
         # No lock is held while deciding, which takes a second in a large fleet: a report that comes in meanwhile pokes
         # us again, and nobody else writes rollouts.
-        settled = settle(published.policy, devices, standing, states, now=now)
+        settled = settle(published.policy, devices, standing, said, now=now)
         with self._store.writing() as transaction:
-            _keep(transaction, {rollout.manifest_sha256: rollout for rollout in known}, settled, int(now))
+            _keep(transaction, known, settled, asked, int(now))
         self._publish_schedules(published.policy, devices, settled.rollouts, now)
         return StepOutcome(
             timestamp_version=self._repository.timestamp_version(),
@@ -116,7 +118,8 @@ class RolloutStep:
     def _publish_schedules(
         self, policy: Policy, devices: tuple[Device, ...], rollouts: tuple[Rollout, ...], now: float
     ) -> None:
-        wanted = plan_schedules(policy, devices, rollouts, now=now)
+        emptied = self._emptied_sites({device.site for device in devices})
+        wanted = plan_schedules(policy, devices, rollouts, now=now, emptied=emptied)
         news = {
             site: schedule
             for site, schedule in wanted.items()
@@ -130,6 +133,12 @@ class RolloutStep:
         self._keys.put_online(self._repository, put, now=self._clock.now())
         self._schedules.update(news)
         _log.info("schedules published", sites=len(news))
+
+    def _emptied_sites(self, inhabited: Collection[str]) -> list[str]:
+        """Sites whose last endpoint was removed, and whose published schedule still names it."""
+        sites = [target.removeprefix(schedule_target("")) for target in self._repository.target_paths("schedules")]
+        schedules = {site: self._published_schedule(site) for site in sites if site not in inhabited}
+        return [site for site, schedule in schedules.items() if schedule is not None and schedule.members]
 
     def _published_schedule(self, site: str) -> Schedule | None:
         if site not in self._schedules:
@@ -146,13 +155,19 @@ class RolloutStep:
             return None
 
 
-def _keep(transaction: Transaction, before: Mapping[str, Rollout], settled: Settled, now: int) -> None:
+def _keep(
+    transaction: Transaction, known: Sequence[Rollout], settled: Settled, asked: Sequence[Resumption], now: int
+) -> None:
+    before = {rollout.manifest_sha256: rollout for rollout in known}
+    for resumption in asked:
+        transaction.drop_resumption(resumption)
+    seen_to = {resumption.manifest_sha256 for resumption in asked}
     for rollout in settled.rollouts:
-        earlier = before.get(rollout.manifest_sha256)
-        if rollout == earlier:
+        earlier, was_asked = before.get(rollout.manifest_sha256), rollout.manifest_sha256 in seen_to
+        if rollout == earlier and not was_asked:
             continue
         transaction.put_rollout(rollout)
-        if earlier is None or (earlier.state, earlier.open_rings) != (rollout.state, rollout.open_rings):
+        if was_asked or earlier is None or (earlier.state, earlier.open_rings) != (rollout.state, rollout.open_rings):
             event = AuditEvent(
                 time=now,
                 who="coordinator",

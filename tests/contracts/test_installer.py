@@ -106,6 +106,11 @@ class Administrator:
         if commit:
             await self.installer.commit(product="tool", manifest_sha256=release.sha256)
 
+    async def rollback(self, release: MadeRelease) -> InstalledRelease | None:
+        return await self.installer.rollback(
+            product="tool", manifest_sha256=release.sha256, mirror=self._directory / "mirror"
+        )
+
     async def refusal(self, release: MadeRelease) -> Reason:
         with pytest.raises(InstallerFailure) as failure:
             await self.install(release)
@@ -166,7 +171,7 @@ async def test_a_rollback_restores_the_release_before(fleet: Administrator) -> N
     before = await fleet.installer.status()
     await fleet.install(second)
     for _ in "again":
-        active = await fleet.installer.rollback(product="tool", manifest_sha256=second.sha256)
+        active = await fleet.rollback(second)
         assert version_of(active) == "1.0"
         assert await fleet.installer.status() == before
 
@@ -175,7 +180,7 @@ async def test_a_committed_release_can_go_back_too(fleet: Administrator) -> None
     first, second = fleet.publish("1.0", 10), fleet.publish("1.1", 11)
     await fleet.install(first, commit=True)
     await fleet.install(second, commit=True)
-    assert version_of(await fleet.installer.rollback(product="tool", manifest_sha256=second.sha256)) == "1.0"
+    assert version_of(await fleet.rollback(second)) == "1.0"
     product = (await fleet.installer.status())["tool"]
     assert (version_of(product.active), product.previous) == ("1.0", None)
 
@@ -183,15 +188,15 @@ async def test_a_committed_release_can_go_back_too(fleet: Administrator) -> None
 async def test_a_rollback_of_the_first_release_leaves_nothing(fleet: Administrator) -> None:
     first = fleet.publish("1.0", 10)
     await fleet.install(first)
-    assert await fleet.installer.rollback(product="tool", manifest_sha256=first.sha256) is None
+    assert await fleet.rollback(first) is None
     assert await fleet.installer.status() == {}
 
 
-async def test_a_rollback_of_what_is_not_in_use_changes_nothing(fleet: Administrator) -> None:
+async def test_a_rollback_of_what_is_not_in_use_changes_nothing(fleet: Administrator, tmp_path: Path) -> None:
     first = fleet.publish("1.0", 10)
-    assert await fleet.installer.rollback(product="tool", manifest_sha256=first.sha256) is None
+    assert await fleet.rollback(first) is None
     await fleet.install(first)
-    assert version_of(await fleet.installer.rollback(product="tool", manifest_sha256="f" * 64)) == "1.0"
+    assert version_of(await fleet.rollback(make_release(tmp_path / "unknown", "6.6", 66))) == "1.0"
 
 
 async def test_commit_of_what_is_not_in_use_is_refused(fleet: Administrator) -> None:
@@ -205,7 +210,7 @@ async def test_refusals_carry_their_reasons_and_change_nothing(fleet: Administra
     unsigned = make_release(tmp_path / "unsigned", "6.6", 66)
     await fleet.install(second)
     before = await fleet.installer.status()
-    assert await fleet.refusal(first) is Reason.BUSY
+    assert await fleet.refusal(first) is Reason.OLDER_THAN_INSTALLED
     assert await fleet.installer.status() == before
     await fleet.installer.commit(product="tool", manifest_sha256=second.sha256)
     before = await fleet.installer.status()
@@ -224,12 +229,69 @@ async def test_the_first_release_needs_a_known_installer(fleet: Administrator) -
     assert await fleet.installer.status() == {}
 
 
+async def test_a_newer_release_takes_the_place_of_one_on_probation(fleet: Administrator) -> None:
+    first, second, third = fleet.publish("1.0", 10), fleet.publish("1.1", 11), fleet.publish("1.2", 12)
+    await fleet.install(first, commit=True)
+    committed = await fleet.installer.status()
+    await fleet.install(second)
+    before = await fleet.installer.status()
+    assert await fleet.refusal(fleet.publish("1.3", 13, oldest_fallback=11)) is Reason.FALLBACK_FORBIDDEN
+    assert await fleet.installer.status() == before
+    await fleet.install(third)
+    product = (await fleet.installer.status())["tool"]
+    assert (version_of(product.active), version_of(product.previous)) == ("1.2", "1.0")
+    assert (product.phase, product.pending) == (InstallPhase.PROBATION, product.active)
+    assert version_of(await fleet.rollback(third)) == "1.0"
+    assert await fleet.installer.status() == committed
+
+
+async def test_a_repeat_of_what_is_under_way_gets_its_answer(fleet: Administrator) -> None:
+    first = fleet.publish("1.0", 10)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(fleet.install, first)
+    product = (await fleet.installer.status())["tool"]
+    assert (version_of(product.active), product.phase) == ("1.0", InstallPhase.PROBATION)
+
+
 async def test_a_recalled_fallback_is_not_restored(fleet: Administrator) -> None:
     first, second = fleet.publish("1.0", 10), fleet.publish("1.1", 11)
     await fleet.install(first, commit=True)
-    fleet.recall(first)
     await fleet.install(second)
+    before = await fleet.installer.status()
+    fleet.recall(first)
     with pytest.raises(InstallerFailure) as failure:
-        await fleet.installer.rollback(product="tool", manifest_sha256=second.sha256)
+        await fleet.rollback(second)
     assert failure.value.reason is Reason.RECALLED
-    assert version_of((await fleet.installer.status())["tool"].active) == "1.1"
+    assert await fleet.installer.status() == before
+    fix = fleet.publish("1.2", 12)
+    await fleet.install(fix, commit=True)
+    with pytest.raises(InstallerFailure) as failure:
+        await fleet.rollback(fix)
+    assert failure.value.reason is Reason.RECALLED, "after its commit as well"
+    assert version_of((await fleet.installer.status())["tool"].active) == "1.2"
+
+
+async def test_the_release_before_a_recalled_one_is_restored(fleet: Administrator) -> None:
+    first, second, third = fleet.publish("1.0", 10), fleet.publish("1.1", 11), fleet.publish("1.2", 12)
+    await fleet.install(first, commit=True)
+    await fleet.install(second, commit=True)
+    await fleet.install(third)
+    fleet.recall(second)
+    assert version_of(await fleet.rollback(third)) == "1.0"
+    product = (await fleet.installer.status())["tool"]
+    assert (version_of(product.active), product.previous, product.phase) == ("1.0", None, InstallPhase.IDLE)
+
+
+async def test_the_release_before_a_recalled_one_may_be_too_old(fleet: Administrator) -> None:
+    first, second = fleet.publish("1.0", 10), fleet.publish("1.1", 11)
+    demanding, third = fleet.publish("1.2", 12, oldest_fallback=11), fleet.publish("1.3", 13)
+    await fleet.install(first, commit=True)
+    await fleet.install(second, commit=True)
+    await fleet.install(demanding)
+    await fleet.install(third)
+    fleet.recall(second)
+    with pytest.raises(InstallerFailure) as failure:
+        await fleet.rollback(third)
+    assert failure.value.reason is Reason.RECALLED
+    assert version_of((await fleet.installer.status())["tool"].active) == "1.3"

@@ -18,7 +18,7 @@ from tests.end_to_end.template import Release
 from tests.end_to_end.waiting import eventually
 
 ANSWER_SECONDS = 20.0
-METRICS_PORT = 9464
+METRICS_PORT = 9465
 
 
 class Endpoint:
@@ -90,9 +90,7 @@ class Endpoint:
     async def start_installer(self) -> None:
         """Start p2pd-install alone; the daemon waits for it."""
         argv = [*self._prefix, *command("p2pd-install", "--config", self.installer_config)]
-        self.installer = await self._processes.start(
-            argv, log=self.installer_log, name=f"p2pd-install of {self.name}"
-        )
+        self.installer = await self._processes.start(argv, log=self.installer_log, name=f"p2pd-install of {self.name}")
 
     async def kill(self) -> None:
         """kill -9 the daemon."""

@@ -126,6 +126,4 @@ class Template:
         authorities = {segment: fleet.read_segment_certificate(segment) for segment in SEGMENTS}
         built, payload = build_patch(wish, source, into=self._workshop / "built", segment_authorities=authorities)
         torrent = read_torrent(next(iter(built.torrents.values())), where=version)
-        return Release(
-            built=built, transport=payload.transport_path, piece_bytes=torrent.piece_bytes, files=files
-        )
+        return Release(built=built, transport=payload.transport_path, piece_bytes=torrent.piece_bytes, files=files)

@@ -93,9 +93,8 @@ def read_through_one_link(link: Path) -> Mapping[str, bytes]:
         files: dict[str, bytes] = {}
         for root, _, names, directory in os.fwalk(".", dir_fd=top):
             for name in names:
-                with open(os.open(name, os.O_RDONLY, dir_fd=directory), "rb") as file:  # noqa: PTH123 (below a descriptor)
-                    files[os.path.normpath(os.path.join(root, name))] = file.read()
+                with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=directory), "rb") as file:
+                    files[str(Path(root, name))] = file.read()
         return files
     finally:
         os.close(top)
-

@@ -72,9 +72,10 @@ async def knows_all_that_is_published(endpoint: Endpoint, fleet: FleetUnderTest)
 
 
 async def reports_wait(endpoint: Endpoint) -> None:
-    waiting = len(endpoint.spooled())
-    assert waiting > 0
-    assert (await scrape(endpoint.address))["p2pd_spooled_reports", ()] == waiting
+    async def look() -> tuple[float, int]:
+        return (await scrape(endpoint.address))["p2pd_spooled_reports", ()], len(endpoint.spooled())
+
+    await eventually(look, lambda now: now[0] == now[1] == len(WAY), f"{endpoint.name} keeps its reports")
 
 
 async def nothing_waits(endpoint: Endpoint) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`p2pd.ports_control.HealthProbe` by script: a test says which releases are ill, and from when on."""
+"""`p2pd.ports_control.HealthProbe` by script: a test says which releases are ill, and in which of their runs."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,15 @@ def check_of(product: str, version: str) -> CommandCheck:
 
 @dataclass
 class FakeHealthProbe:
-    """Every release is well but those in `ill`: by product and version, the runs that still pass."""
+    """Every release is well but in those `failing` runs. `runs` counts, by product and version."""
 
-    ill: dict[tuple[str, str], int] = field(default_factory=dict)
     runs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failing: dict[tuple[str, str], range] = field(default_factory=dict)
 
-    def falls_ill(self, product: str, version: str, *, after_runs: int = 0) -> None:
-        """Its check passes `after_runs` times, counted from its first run here, and fails from then on."""
-        self.ill[product, version] = after_runs
+    def falls_ill(self, product: str, version: str, *, after_runs: int = 0, for_runs: int = sys.maxsize) -> None:
+        """Its check fails in so many runs, after it has passed so many times from now on."""
+        begin = self.runs[product, version] + after_runs + 1
+        self.failing[product, version] = range(begin, min(begin + for_runs, sys.maxsize))
 
     async def run(self, check: CommandCheck | HttpCheck | TcpCheck, *, slot: Path) -> ProbeResult:
         """See `HealthProbe`."""
@@ -33,7 +35,6 @@ class FakeHealthProbe:
         assert isinstance(check, CommandCheck), "make the check with check_of"
         _, product, version = check.argv
         self.runs[product, version] += 1
-        passes = self.ill.get((product, version))
-        if passes is None or self.runs[product, version] <= passes:
-            return ProbeResult(passed=True, detail="judge exited with 0")
-        return ProbeResult(passed=False, detail=f"judge exited with 1: {product} {version} is ill")
+        if self.runs[product, version] in self.failing.get((product, version), ()):
+            return ProbeResult(passed=False, detail=f"judge exited with 1: {product} {version} is ill")
+        return ProbeResult(passed=True, detail="judge exited with 0")

@@ -154,6 +154,11 @@ class FakeSwarm:
             del self.transfers[facts.info_hash]
             self.network.stir()
 
+    def break_transfers(self) -> None:
+        """Its disk fails for a moment: the transfers of now cannot go on, new ones can."""
+        for transfer in self.transfers.values():
+            transfer.fail(TransferFailed(f"{self.device}: Input/output error"))
+
     def die(self) -> None:
         """Stop moving, for good."""
         for transfer in self.transfers.values():
@@ -172,6 +177,7 @@ class FakeTransfer:
         self._bytes_lan = 0
         self._is_complete = False
         self._liars: set[FakeTransfer] = set()  # those who sent a wrong piece
+        self._failure: TransferFailed | None = None
         self._running = trio.CancelScope()
         self._stirred = trio.Event()
         self._news = trio.Event()
@@ -197,6 +203,8 @@ class FakeTransfer:
     async def changed(self) -> None:
         """Return when there is progress since the last return."""
         await self._news.wait()
+        if self._failure is not None:
+            raise self._failure
         self._news = trio.Event()
 
     def connect(self, endpoint: Endpoint) -> None:
@@ -225,6 +233,11 @@ class FakeTransfer:
     def stir(self) -> None:
         """Something moved in the network."""
         self._stirred.set()
+        self._news.set()
+
+    def fail(self, failure: TransferFailed) -> None:
+        """Raise `failure` for whoever waits for progress."""
+        self._failure = failure
         self._news.set()
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from p2pd.adapters.lan_mdns import open_lan
+from p2pd.adapters.mdns_table import MAX_PER_ADDRESS
 from p2pd.ports import Announcement, Lan, Sighting
 
 GROUP = ("224.0.0.251", 5353)
@@ -99,6 +100,28 @@ async def test_hostile_announcements_are_dropped(
             seen = await _honest_announcement(speaker, listener)
     assert not [sighting for sighting in seen if sighting.endpoint.port == 666 or "deadbeef" in sighting.instance]
     assert not [logged.getMessage() for logged in caplog.records if logged.name in ("asyncio", "p2pd")]
+
+
+async def test_a_flood_of_names_hides_nobody(attacker: socket.socket) -> None:
+    """Ten thousand names with nothing behind them, then two hundred whole announcements of one host."""
+    names = [label(b"%016x" % number) + OURS for number in range(10_000)]
+    async with open_lan(["127.0.0.2"]) as listener, open_lan(["127.0.0.3"]) as speaker:
+        for start in range(0, len(names), 40):
+            attacker.sendto(packet(*(record(OURS, PTR, name) for name in names[start : start + 40])), GROUP)
+            await trio.sleep(0)
+        for number in range(200):
+            attacker.sendto(announcement(instance=b"%016x" % (1 << 60 | number)), GROUP)
+        honest = Announcement(torrent_port=7001, mirror_port=0, tags=frozenset({secrets.token_bytes(8)}))
+        await speaker.announce(honest)
+        in_sight: dict[str, Sighting] = {}
+        with trio.fail_after(10):
+            while honest.tags not in [sighting.tags for sighting in in_sight.values()]:
+                item = await listener.sightings.receive()
+                if isinstance(item, Sighting):
+                    in_sight[item.instance] = item
+                else:
+                    del in_sight[item.instance]
+    assert 1 < len(in_sight) <= 1 + MAX_PER_ADDRESS + 1  # the newest may be seen before the oldest is seen to go
 
 
 async def test_the_attacker_would_be_seen_if_it_behaved(attacker: socket.socket) -> None:

@@ -3,18 +3,8 @@
 
 from signing.reasons import Reason
 from signing.report import InstallState
+from tests.scenarios.good_way import GOOD_WAY
 from tests.simulator.world import CANARY_SOAK_SECONDS, World
-
-GOOD_WAY = [
-    InstallState.FETCHING,
-    InstallState.STAGED,
-    InstallState.VERIFIED,
-    InstallState.RESERVED,
-    InstallState.INSTALLING,
-    InstallState.PROBATION,
-    InstallState.COMMITTED,
-]
-
 
 async def test_a_release_reaches_the_canary_first_and_then_everyone(world: World) -> None:
     endpoints = await world.enrol(6)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole coordinator on loopback: real TLS, real keys, a device that enrols, reads signed schedules and reports."""
 
+import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,12 +14,14 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from click.testing import CliRunner
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface
 
 from p2pd.host.control_socket import ControlRefused, request
 from p2pd.host.tls import client_context
 from seeds.adapters.store import Store
+from seeds.cli import main
 from seeds.config import Address
 from seeds.coordinator import BoundAddresses, run_coordinator
 from seeds.fleet import Fleet
@@ -133,6 +136,13 @@ class Scene:
         async with httpx.AsyncClient() as client:
             return (await client.get(f"{self._metrics_url}/metrics")).text
 
+    async def p2pctl(self, *argv: str) -> Any:
+        """What an administrator types, in a thread since it runs a loop of its own."""
+        arguments = ["--fleet", str(self.fleet.directory), *argv]
+        result = await trio.to_thread.run_sync(partial(CliRunner().invoke, main, arguments, catch_exceptions=False))
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
     async def recompute(self) -> int:
         version = await poke_coordinator(self.fleet.control_socket)
         assert version is not None
@@ -194,6 +204,33 @@ async def test_a_failure_halts_and_no_other_device_is_offered_it(scene: Scene) -
     assert 'seeds_rollout_state{product="tzdata",state="halted"} 1.0' in text
     assert 'seeds_devices{segment="office"} 2.0' in text
     assert 'seeds_metadata_expiry_seconds{role="timestamp"}' in text
+
+
+async def test_a_resumed_rollout_is_offered_again_at_once(scene: Scene) -> None:
+    devices = {name: await scene.join(name) for name in ("pc-1", "pc-2")}
+    manifest = scene.admin.release("1", 1)
+    await scene.recompute()
+    (first,) = (await devices["pc-1"].schedule()).offers[0].drafted
+    await devices[first.device].report(InstallState.ROLLED_BACK, manifest)
+    version = await scene.recompute()
+    result = await scene.p2pctl("rollout", "resume", "tzdata", "1", "--json")
+    assert result["forgiven"] == [first.device]
+    assert result["served"] > version
+    (offer,) = (await devices["pc-1"].schedule()).offers
+    assert (offer.halted, offer.open_rings) == (None, 1)
+    assert [entry.device for entry in offer.drafted] == [name for name in devices if name != first.device]
+
+
+async def test_a_removed_device_is_refused_and_left_out_at_once(scene: Scene) -> None:
+    lost, kept = await scene.join("pc-1"), await scene.join("pc-2")
+    await scene.recompute()
+    await scene.p2pctl("device", "remove", "pc-1", "--why", "stolen", "--json")
+    assert [member.device for member in (await kept.schedule()).members] == ["pc-2"]
+    (answer,) = await lost.report(InstallState.COMMITTED, "0" * 64)
+    assert answer == {"accepted": False, "reason": Reason.DEVICE_UNKNOWN}
+    asked = RenewalRequest(device="pc-1", csr=lost.endpoint.csr().decode(), time=int(datetime.now(UTC).timestamp()))
+    refused = await scene.public.post("/renew", content=seal(asked, lost.endpoint.key))
+    assert (refused.status_code, refused.json()["reason"]) == (403, Reason.DEVICE_UNKNOWN)
 
 
 async def test_reports_are_idempotent_and_forgeries_are_refused(scene: Scene) -> None:

@@ -99,8 +99,6 @@ policies = st.builds(
     limits=st.builds(
         Limits,
         schedule_seconds=st.floats(60, 86_400),
-        wan_bytes_per_second=naturals,
-        lan_bytes_per_second=naturals,
     ),
 )
 

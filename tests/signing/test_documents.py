@@ -104,8 +104,6 @@ POLICY = Policy(version=1, segments=("s",), rings=(Ring(name="all"),))
         (Ring(name="r"), {"percent": 101.0}),
         (Ring(name="r"), {"at_least": -1}),
         (Limits(), {"schedule_seconds": 59.0}),
-        (Limits(), {"wan_bytes_per_second": -1}),
-        (Limits(), {"lan_bytes_per_second": -1}),
         (POLICY, {"version": 0}),
         (POLICY, {"segments": ()}),
         (POLICY, {"segments": ("S",)}),

@@ -80,6 +80,7 @@ class Administrator:
         pieces: int = 24,
         piece_bytes: int = PIECE_BYTES,
         probation_seconds: float = 60.0,
+        failures_allowed: int = 0,
     ) -> Release:
         """Build, sign and publish a release whose payload has so many pieces, the last one short."""
         data = random.Random(f"{product} {version}").randbytes(pieces * piece_bytes - 1_000)  # noqa: S311
@@ -102,7 +103,10 @@ class Administrator:
             payload=content,
             transports=(Transport(codec="zstd", content=content, torrents=(torrent,)),),
             health=HealthPlan(
-                checks=(check_of(product, version),), probation_seconds=probation_seconds, interval_seconds=10
+                checks=(check_of(product, version),),
+                probation_seconds=probation_seconds,
+                interval_seconds=10,
+                failures_allowed=failures_allowed,
             ),
         )
         built = BuiltPatch(manifest=manifest, torrents={target: made.torrent}, transports=(transport,))

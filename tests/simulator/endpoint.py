@@ -145,6 +145,14 @@ class SimulatedEndpoint:
         attempt = self.attempt
         return attempt is not None and (attempt.manifest_sha256, attempt.state) == (release.sha256, state)
 
+    def received_from_lan(self, release: Release) -> int:
+        """Payload bytes that peers have sent in the present transfer."""
+        return sum(
+            transfer.progress().bytes_lan
+            for info_hash, transfer in self.swarm.transfers.items()
+            if info_hash == release.info_hash
+        )
+
     async def ask(self, verb: str, **arguments: str) -> Mapping[str, Any]:
         """What the control socket answers."""
         return await self.agent.control.handle(verb, arguments)

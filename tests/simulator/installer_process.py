@@ -38,16 +38,17 @@ class InstallerProcess:
         self.asked_for.append(version)
         install = partial(self.inside.install, product=product, version=version, mirror=mirror, transport=transport)
         if not transport.is_file():
-            raise InstallerFailure(Reason.DOCUMENT_MALFORMED, f"{transport}: No such file or directory")
+            raise InstallerFailure(Reason.PAYLOAD_MISSING, f"{transport}: No such file or directory")
         return await self._ask(install)
 
     async def commit(self, *, product: str, manifest_sha256: str) -> None:
         """See `Installer`."""
         await self._ask(partial(self.inside.commit, product=product, manifest_sha256=manifest_sha256))
 
-    async def rollback(self, *, product: str, manifest_sha256: str) -> InstalledRelease | None:
+    async def rollback(self, *, product: str, manifest_sha256: str, mirror: Path) -> InstalledRelease | None:
         """See `Installer`."""
-        return await self._ask(partial(self.inside.rollback, product=product, manifest_sha256=manifest_sha256))
+        rollback = partial(self.inside.rollback, product=product, manifest_sha256=manifest_sha256, mirror=mirror)
+        return await self._ask(rollback)
 
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
         self._require_presence()

@@ -38,6 +38,7 @@ class WatchedJournal(JournalFiles):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, in_place)
+        self._records = directory
         self.history: list[Entry] = []
         self._plug: tuple[InstallState, Moment, Callable[[], None]] | None = None
 
@@ -53,10 +54,18 @@ class WatchedJournal(JournalFiles):
         """Call `pull`, once, when the next attempt comes to `state`."""
         self._plug = (state, moment, pull)
 
+    def damage(self) -> None:
+        """What a disk may do to every record."""
+        for path in self._records.glob("*.record"):
+            path.write_bytes(b"damaged")
+
     async def save(self, product: str, record: ProductRecord) -> None:
         """See `Journal`."""
         attempt = record.attempt
         assert attempt is not None, "the daemon keeps records of attempts only"
+        if record.is_told:  # the state itself is durable already
+            await super().save(product, record)
+            return
         await self._maybe_pull(attempt.state, Moment.BEFORE_IT_IS_DURABLE)
         await super().save(product, record)
         entry = Entry(

@@ -14,6 +14,7 @@ from p2pd.host.wall_clock import WallClock
 from p2pd.services.site import Identity
 from seeds.adapters.store import Store
 from seeds.fleet import Fleet, open_fleet
+from seeds.records import RolloutState
 from seeds.signers import open_online_keys
 from signing.codec import decode
 from signing.devices import DeviceKey
@@ -79,7 +80,7 @@ class World:
             await endpoint.start()
         return new
 
-    def release(self, version: str, *, product: str = PRODUCT, pieces: int = 24, **about: float) -> Release:
+    def release(self, version: str, *, product: str = PRODUCT, pieces: int = 24, **about: Any) -> Release:
         """Publish a release to the whole fleet."""
         release = self.administrator.release(version, product=product, pieces=pieces, **about)
         self._releases.append(release)
@@ -124,6 +125,11 @@ class World:
         """Wait until every endpoint (of `endpoints`) has committed the release."""
         chosen = self.endpoints if endpoints is None else endpoints
         await self.until(lambda: all(endpoint.has_committed(release) for endpoint in chosen))
+
+    async def completed(self, release: Release) -> None:
+        """Wait until everybody has committed the release, and the coordinator has heard of it."""
+        await self.all_committed(release)
+        await self.until(lambda: self.coordinator.rollout_of(release.sha256).state is RolloutState.COMPLETE)
 
     async def pass_time(self, seconds: float) -> None:
         """Let so much virtual time pass."""

@@ -77,7 +77,7 @@ async def test_refusals_keep_reason_and_words(
 ) -> None:
     installer = await start(nursery, tmp_path / "s", ControlRefused(refused, "no room on /dev/sda"))
     with pytest.raises(InstallerFailure, match="no room on /dev/sda") as failure:
-        await installer.rollback(product="tool", manifest_sha256="a" * 64)
+        await installer.rollback(product="tool", manifest_sha256="a" * 64, mirror=Path("/m"))
     assert failure.value.reason is reason
 
 
@@ -87,10 +87,10 @@ async def test_requests_are_those_of_the_protocol(tmp_path: Path, nursery: trio.
     installer = InstallerSocket(answering.path)
     await installer.install(product="tool", version="1.0", mirror=Path("/m"), transport=Path("/t"))
     await installer.commit(product="tool", manifest_sha256="a" * 64)
-    assert await installer.rollback(product="tool", manifest_sha256="a" * 64) is None
+    assert await installer.rollback(product="tool", manifest_sha256="a" * 64, mirror=Path("/m")) is None
     release = {"product": "tool", "manifest_sha256": "a" * 64}
     assert answering.asked == [
         ("install", {"product": "tool", "version": "1.0", "mirror": "/m", "transport": "/t"}),
         ("commit", release),
-        ("rollback", release),
+        ("rollback", {**release, "mirror": "/m"}),
     ]

@@ -12,8 +12,12 @@ from zeroconf import (  # type: ignore[attr-defined]  # exported to users, but l
     DNSText,
 )
 
+from p2pd.adapters import mdns_table
 from p2pd.adapters.mdns_table import (
+    INCOMPLETE_SECONDS,
+    MAX_INCOMPLETE,
     MAX_INSTANCES,
+    MAX_PER_ADDRESS,
     MAX_QUESTIONS,
     SERVICE_TYPE,
     TTL_SECONDS,
@@ -189,11 +193,43 @@ def test_garbage_in_a_record_leaves_what_was_known(table: AnnouncementTable) -> 
     assert table.expire(2) == []
 
 
-def test_a_flood_of_names_fills_no_memory_and_asks_few_questions(table: AnnouncementTable) -> None:
+def test_a_flood_of_names_without_more_crowds_out_nobody(table: AnnouncementTable) -> None:
     table.hear(whole(), 0)
     table.hear((pointer(f"{number:016x}") for number in range(MAX_INSTANCES + 100)), 0)
     assert len(table.questions(10)) == MAX_QUESTIONS
-    assert table.hear(whole(TWO, "10.0.0.8"), 11) == []
-    assert table.expire(50) == []
-    assert table.hear(whole(TWO, "10.0.0.8"), 51) == [sighting(TWO, host="10.0.0.8")]
-    assert table.hear([pointer(ttl=0)], 52) == [Departure(instance=ONE)]
+    assert table.hear(whole(TWO, "10.0.0.8"), 11) == [sighting(TWO, host="10.0.0.8")]
+    assert table.expire(12) == []
+    assert len(table.questions(13)) == 0
+    assert table.hear([pointer(ttl=0)], 14) == [Departure(instance=ONE)]
+
+
+def test_of_incomplete_announcements_the_oldest_goes_first_and_soon(table: AnnouncementTable) -> None:
+    table.hear([service(ONE), text(ONE)], 0)
+    table.hear((pointer(f"{number:016x}") for number in range(MAX_INCOMPLETE - 1)), 0)
+    assert table.hear([service(TWO, server="two.local."), text(TWO)], 1) == []  # one too many: ONE has to go
+    assert table.hear([address("10.0.0.7"), address("10.0.0.8", server="two.local.")], 2) == [
+        sighting(TWO, host="10.0.0.8")
+    ]
+    table.hear([service(ONE), text(ONE)], 3)
+    table.expire(3 + INCOMPLETE_SECONDS)
+    assert table.hear([address("10.0.0.7")], 3 + INCOMPLETE_SECONDS) == []
+
+
+def test_an_address_has_few_names_and_the_newest_count(table: AnnouncementTable) -> None:
+    names = [f"{number:016x}" for number in range(MAX_PER_ADDRESS + 1)]
+    for name in names[:-1]:
+        assert table.hear(whole(name), 0) == [sighting(name)]
+    assert table.hear(whole(names[-1]), 0) == [sighting(names[-1]), Departure(instance=names[0])]
+    assert table.hear(whole(TWO, "10.0.0.8"), 0) == [sighting(TWO, host="10.0.0.8")]
+
+
+def test_one_host_with_many_addresses_crowds_out_none_that_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mdns_table, "MAX_INSTANCES", 20)
+    table = AnnouncementTable(ip_network("10.0.0.0/8"), draw=lambda: 0.5)
+    assert table.hear(whole(), 0) == [sighting()]
+    departed: list[str] = []
+    for number in range(200):
+        for news in table.hear(whole(f"{number:016x}", f"10.1.0.{number}"), 0):
+            departed += [news.instance] if isinstance(news, Departure) else []
+        assert table.hear(whole(), 0) == []
+    assert departed == [f"{number:016x}" for number in range(181)]

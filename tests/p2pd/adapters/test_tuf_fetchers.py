@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +16,8 @@ from tuf.api.exceptions import (
 )
 
 from p2pd.adapters.tuf_fetchers import FetchLimits, HttpFetcher
-from signing.devices import DeviceKey, SegmentAuthority
+from p2pd.host.tls import peer_context, server_context
+from tests.fakes.certificates import TestAuthority
 
 Answer = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -79,10 +78,9 @@ async def download(
     *,
     limits: FetchLimits | None = None,
     verify: ssl.SSLContext | bool = False,
-    extensions: Mapping[str, Any] | None = None,
 ) -> bytes:
     async with httpx.AsyncClient(trust_env=False, verify=verify) as client:
-        fetcher = HttpFetcher(client, headers={"X-Asked-By": "test"}, extensions=extensions, limits=limits)
+        fetcher = HttpFetcher(client, headers={"X-Asked-By": "test"}, limits=limits)
         return await trio.to_thread.run_sync(fetcher.download_bytes, url, max_length)
 
 
@@ -259,36 +257,18 @@ class TestFailures:
 class TestTls:
     """A LAN peer is dialled by address, and must show a certificate of the segment."""
 
-    async def test_asks_for_the_name_in_the_extensions(self, tmp_path: Path) -> None:
-        authority = SegmentAuthority.create("factory", now=datetime.now(UTC))
+    @pytest.mark.parametrize("is_of_the_segment", [True, False])
+    async def test_a_peer_is_believed_by_its_authority(self, tmp_path: Path, is_of_the_segment: bool) -> None:
+        authority, other = (TestAuthority(tmp_path, name) for name in ("factory", "office"))
+        peer, me = (authority if is_of_the_segment else other).issue("peer"), authority.issue("me")
         server = RawServer()
         server.answers["/x"] = body(b"for the factory")
-        async with serving(server, _context(authority, tmp_path, "peer", server_side=True)) as url:
-            context = _context(authority, tmp_path, "me", server_side=False)
-            data = await download(f"{url}/x", verify=context, extensions={"sni_hostname": "factory"})
-            assert data == b"for the factory"
-            with pytest.raises(DownloadError, match="certificate"):
-                await download(f"{url}/x", verify=context, extensions={"sni_hostname": "office"})
-
-    async def test_refuses_a_certificate_of_another_authority(self, tmp_path: Path) -> None:
-        authority, other = (SegmentAuthority.create("factory", now=datetime.now(UTC)) for _ in range(2))
-        server = RawServer()
-        server.answers["/x"] = body(b"for the factory")
-        async with serving(server, _context(authority, tmp_path, "peer", server_side=True)) as url:
-            context = _context(other, tmp_path, "me", server_side=False)
-            with pytest.raises(DownloadError, match="certificate"):
-                await download(f"{url}/x", verify=context, extensions={"sni_hostname": "factory"})
-        assert server.heads == []
-
-
-def _context(authority: SegmentAuthority, directory: Path, device: str, *, server_side: bool) -> ssl.SSLContext:
-    key = DeviceKey.generate()
-    now = datetime.now(UTC)
-    leaf = authority.issue(key.csr(device), device=device, now=now, lifetime=timedelta(days=1))
-    chain = directory / f"{device}.pem"
-    chain.write_bytes(leaf + key.to_pem())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
-    context.load_cert_chain(chain)
-    context.load_verify_locations(cadata=authority.certificate_pem.decode())
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
+        serves = server_context(certificate=peer.certificate, key=peer.key)
+        dials = peer_context(ca_pem=authority.pem, certificate=me.certificate, key=me.key)
+        async with serving(server, serves) as url:
+            if is_of_the_segment:
+                assert await download(f"{url}/x", verify=dials) == b"for the factory"
+            else:
+                with pytest.raises(DownloadError, match="certificate"):
+                    await download(f"{url}/x", verify=dials)
+                assert server.heads == []

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pd.decisions.install_machine import TRANSIENT, TRANSITIONS, Event, IllegalTransitionError, quarantines, step
-from signing.reasons import Reason
+from p2pd.decisions.install_machine import TRANSITIONS, Event, IllegalTransitionError, quarantines, step
+from signing.reasons import Reason, is_passing
 from signing.report import InstallState
 
 
@@ -75,5 +75,5 @@ def test_every_state_that_is_not_final_has_a_way_on(state: InstallState) -> None
 def test_a_rollback_quarantines_and_passing_failures_do_not(reason: Reason | None) -> None:
     assert quarantines(InstallState.ROLLING_BACK, reason)
     assert quarantines(InstallState.ROLLED_BACK, reason)
-    assert quarantines(InstallState.FAILED, reason) is (reason not in TRANSIENT)
+    assert quarantines(InstallState.FAILED, reason) is (not is_passing(reason))
     assert not quarantines(InstallState.COMMITTED, reason)

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from p2pd.host.tls import client_context, server_context
+from p2pd.host.tls import client_context, peer_context, server_context
 from signing.errors import BadInput
 from tests.fakes.certificates import KeyFiles, TestAuthority
 
@@ -68,6 +68,23 @@ def test_a_server_of_another_name_is_refused(authority: TestAuthority, server: K
             server_context(certificate=server.certificate, key=server.key),
             name="example.org",
         )
+
+
+def test_a_peer_is_known_by_its_authority_and_named_to_nobody(
+    tmp_path: Path, authority: TestAuthority, server: KeyFiles
+) -> None:
+    asked_for: list[str | None] = []
+    serves = server_context(certificate=server.certificate, key=server.key)
+    serves.sni_callback = lambda _socket, name, _context: asked_for.append(name)
+    device, stranger = authority.issue("device"), TestAuthority(tmp_path, "other").issue("stranger")
+    dials = peer_context(ca_pem=authority.pem, certificate=device.certificate, key=device.key)
+    shake_hands(dials, serves, name="10.77.0.9")
+    assert asked_for == [None]
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(dials, server_context(certificate=stranger.certificate, key=stranger.key))
+    serves.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError, match="unsupported protocol"):
+        shake_hands(dials, serves)
 
 
 def test_a_client_certificate_is_required_when_asked_for(

@@ -11,6 +11,7 @@ from typing import Any
 import zstandard
 
 from p2pd.installer.disk import Disk
+from p2pd.installer.fallback import Fallbacks
 from p2pd.installer.installers import find_installer
 from p2pd.installer.journal import Journal
 from p2pd.installer.products import Products
@@ -125,7 +126,7 @@ class Endpoint:
             store=self.store,
             directory=directory / "root/products",
             find_installer=find_installer,
-            recalls=self.recalls,
+            fallbacks=Fallbacks(self.store, self.recalls),
             disk=self.disk,
             unix_now=lambda: NOW,
         )

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the disk does to us: damaged slots and stores, full disks, operations that fail."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +79,84 @@ def test_a_rollback_to_what_cannot_be_verified_is_refused(
         assert record.phase is Phase.PROBATION
 
 
+@pytest.mark.parametrize("file", ["transport", "manifest"])
+def test_a_rollback_to_what_is_gone_is_refused_for_good(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, file: str
+) -> None:
+    endpoint.install(second)
+    (endpoint.directory / "state/releases/tool" / first.sha256 / file).unlink()
+    with pytest.raises(InstallRefused, match=f"{file}.*No such file") as refused:
+        endpoint.products.rollback("tool", second.sha256)
+    assert refused.value.reason is Reason.ROLLBACK_FAILED
+    assert endpoint.in_use() == SECOND_FILES
+
+
+@pytest.mark.parametrize("file", ["transport", "manifest"])
+def test_a_disk_that_does_not_give_the_fallback_back_is_no_proof_of_damage(
+    endpoint: Endpoint, second: MadeRelease, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = make_release(second.transport.parent, "1.2", 12, {"readme": b"third\n"})
+    endpoint.install(second, commit=True)
+    with monkeypatch.context() as patch:
+        unreadable(patch, endpoint.directory / "state/releases/tool" / second.sha256 / file)
+        with pytest.raises(InstallRefused, match="Input/output error") as refused:
+            endpoint.install(third)
+        assert refused.value.reason is Reason.STORAGE_FAILED
+    endpoint.install(third)
+    with monkeypatch.context() as patch:
+        unreadable(patch, endpoint.directory / "state/releases/tool" / second.sha256 / file)
+        with pytest.raises(InstallRefused, match="Input/output error") as refused:
+            endpoint.products.rollback("tool", third.sha256)
+        assert refused.value.reason is Reason.STORAGE_FAILED
+    endpoint.products.rollback("tool", third.sha256)
+    assert endpoint.in_use() == SECOND_FILES
+
+
+def unreadable(patch: pytest.MonkeyPatch, file: Path) -> None:
+    """Nobody can open `file` any more."""
+    path_open, os_open = Path.open, os.open
+
+    def refuse(path: object) -> None:
+        if path == file:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+
+    def open_path(path: Path, *arguments: Any, **more: Any) -> Any:
+        refuse(path)
+        return path_open(path, *arguments, **more)
+
+    def open_descriptor(path: Any, *arguments: Any, **more: Any) -> int:
+        refuse(path)
+        return os_open(path, *arguments, **more)
+
+    patch.setattr(Path, "open", open_path)
+    patch.setattr(os, "open", open_descriptor)
+
+
+def test_a_slot_that_the_disk_does_not_give_back_is_unpacked_again(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.install(second)
+    old = slot_of(endpoint, first)
+    with monkeypatch.context() as patch:
+        unreadable(patch, old)
+        endpoint.products.rollback("tool", second.sha256)
+    assert endpoint.in_use() == FIRST_FILES
+    assert endpoint.current.resolve() != old
+
+
+def test_a_commit_that_cannot_be_written_down_can_be_asked_again(endpoint: Endpoint, second: MadeRelease) -> None:
+    endpoint.install(second)
+    with pytest.raises(InstallRefused) as refused:
+        Endpoint(endpoint.directory, BrokenDisk("tool.json")).products.commit("tool", second.sha256)
+    assert refused.value.reason is Reason.STORAGE_FAILED
+    with pytest.raises(InstallRefused) as refused:
+        Endpoint(endpoint.directory, FullDisk(0)).products.commit("tool", second.sha256)
+    assert refused.value.reason is Reason.DISK_FULL
+    endpoint.products.commit("tool", second.sha256)
+    (record,) = endpoint.products.records()
+    assert record.phase is Phase.IDLE
+
+
 def test_a_rollback_cut_short_whose_target_is_damaged_meanwhile_leaves_the_candidate_in_use(
     endpoint: Endpoint, first: MadeRelease, second: MadeRelease
 ) -> None:
@@ -107,6 +188,7 @@ def test_a_damaged_record_stops_its_product_and_no_other(
     again.products.recover()
     with pytest.raises(BadInput, match=r"other\.json: is damaged .* restore it from a backup"):
         again.products.rollback("other", other.sha256)
+    assert [record.product for record in again.products.records()] == ["tool"]
     assert again.products.rollback("tool", "f" * 64) is not None
     assert again.in_use() == FIRST_FILES
 
@@ -165,7 +247,7 @@ def test_a_switch_that_fails_is_undone(endpoint: Endpoint, second: MadeRelease) 
     broken = Endpoint(endpoint.directory, BrokenDisk("current"))
     with pytest.raises(InstallRefused) as refused:
         broken.install(second)
-    assert refused.value.reason is Reason.INSTALL_FAILED
+    assert refused.value.reason is Reason.STORAGE_FAILED
     again = Endpoint(endpoint.directory)
     again.products.recover()
     (record,) = again.products.records()
@@ -177,7 +259,7 @@ def test_a_switch_back_that_fails_is_resumed(endpoint: Endpoint, second: MadeRel
     endpoint.install(second)
     with pytest.raises(InstallRefused) as refused:
         Endpoint(endpoint.directory, BrokenDisk("current")).products.rollback("tool", second.sha256)
-    assert refused.value.reason is Reason.ROLLBACK_FAILED
+    assert refused.value.reason is Reason.STORAGE_FAILED
     assert endpoint.in_use() == SECOND_FILES
     Endpoint(endpoint.directory).products.recover()
     assert endpoint.in_use() == FIRST_FILES

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unpacking: what comes out of good payloads, and that nothing comes of hostile ones."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -69,6 +70,21 @@ def test_the_umask_has_no_say(payload: VerifiedPayload, slot: Path, umask: int) 
     finally:
         os.umask(old)
     assert matches(payload, slot)
+
+
+@pytest.mark.parametrize(
+    ("number", "refusal"),
+    [(errno.ENAMETOOLONG, UnsafePayload), (errno.EFBIG, UnsafePayload), (errno.EIO, OSError), (errno.ENOSPC, OSError)],
+)
+def test_what_no_disk_here_can_hold_is_told_from_a_disk_that_fails(
+    payload: VerifiedPayload, slot: Path, number: int, refusal: type[Exception]
+) -> None:
+    class Refusing(Disk):
+        def create_file(self, name: str | Path, *, mode: int = 0o600, directory: int | None = None) -> int:
+            raise OSError(number, os.strerror(number), str(name))
+
+    with pytest.raises(refusal, match=os.strerror(number)):
+        extract(payload, slot, Refusing())
 
 
 def test_nobody_else_may_write_and_the_owner_always_reads(tmp_path: Path, slot: Path) -> None:

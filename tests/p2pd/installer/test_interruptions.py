@@ -28,6 +28,8 @@ from tests.p2pd.installer.made_releases import (
     make_release,
 )
 
+FOURTH_FILES = {"readme": b"fourth\n", "data/more": b"more"}
+
 MakeDisk = Callable[[Path, int | None], CountingDisk]
 
 
@@ -44,6 +46,7 @@ class Releases:
     first: MadeRelease
     second: MadeRelease
     third: MadeRelease
+    fourth: MadeRelease
 
 
 @pytest.fixture
@@ -53,6 +56,7 @@ def releases(tmp_path: Path) -> Releases:
         make_release(made, "1.0", 10, FIRST_FILES),
         make_release(made, "1.1", 11, SECOND_FILES),
         make_release(made, "1.2", 12, THIRD_FILES),
+        make_release(made, "1.3", 13, FOURTH_FILES),
     )
 
 
@@ -72,6 +76,7 @@ class Story:
     request: Callable[[Endpoint, Releases], object]
     old: Mapping[str, bytes] | None
     new: Mapping[str, bytes] | None
+    recalled: str = ""  # field of Releases that is withdrawn all along
     attempt: Callable[[Endpoint, Releases], object] | None = None  # what is cut, if not the request
 
 
@@ -91,7 +96,24 @@ def third_on_probation_and_second_damaged(endpoint: Endpoint, releases: Releases
     (slot / "readme").write_bytes(b"damaged\n")
 
 
+def first_on_probation(endpoint: Endpoint, releases: Releases) -> None:
+    endpoint.install(releases.first)
+
+
+def third_abandoned_for_the_fourth(endpoint: Endpoint, releases: Releases) -> None:
+    third_on_probation(endpoint, releases)
+    endpoint.install(releases.fourth)
+
+
 def install_third_in_vain(endpoint: Endpoint, releases: Releases) -> None:
+    install_in_vain(endpoint, releases.third)
+
+
+def install_fourth_in_vain(endpoint: Endpoint, releases: Releases) -> None:
+    install_in_vain(endpoint, releases.fourth)
+
+
+def install_in_vain(endpoint: Endpoint, release: MadeRelease) -> None:
     """The switch fails, and what was prepared is taken back."""
 
     def rename(source: Path, target: Path) -> None:
@@ -100,7 +122,7 @@ def install_third_in_vain(endpoint: Endpoint, releases: Releases) -> None:
         type(endpoint.disk).rename(endpoint.disk, source, target)
 
     with unittest.mock.patch.object(endpoint.disk, "rename", rename), pytest.raises(InstallRefused):
-        endpoint.install(releases.third)
+        endpoint.install(release)
 
 
 STORIES = {
@@ -147,8 +169,40 @@ STORIES = {
         old=SECOND_FILES,
         new=FIRST_FILES,
     ),
+    "install over a candidate": Story(
+        before=third_on_probation,
+        request=lambda endpoint, releases: endpoint.install(releases.fourth),
+        old=THIRD_FILES,
+        new=FOURTH_FILES,
+    ),
+    "install over a candidate whose switch fails": Story(
+        before=third_on_probation,
+        attempt=install_fourth_in_vain,
+        request=lambda endpoint, releases: endpoint.install(releases.fourth),
+        old=THIRD_FILES,
+        new=FOURTH_FILES,
+    ),
+    "install over the first candidate": Story(
+        before=first_on_probation,
+        request=lambda endpoint, releases: endpoint.install(releases.second),
+        old=FIRST_FILES,
+        new=SECOND_FILES,
+    ),
+    "rollback of what replaced a candidate": Story(
+        before=third_abandoned_for_the_fourth,
+        request=lambda endpoint, releases: endpoint.products.rollback("tool", releases.fourth.sha256),
+        old=FOURTH_FILES,
+        new=SECOND_FILES,
+    ),
+    "rollback past a recalled release": Story(
+        before=third_on_probation,
+        request=lambda endpoint, releases: endpoint.products.rollback("tool", releases.third.sha256),
+        old=THIRD_FILES,
+        new=FIRST_FILES,
+        recalled="second",
+    ),
     "rollback of the first release": Story(
-        before=lambda endpoint, releases: endpoint.install(releases.first),
+        before=first_on_probation,
         request=lambda endpoint, releases: endpoint.products.rollback("tool", releases.first.sha256),
         old=FIRST_FILES,
         new=None,
@@ -166,7 +220,7 @@ class Rehearsal:
         self._make_disk = make_disk
         self._beginning = directory / "beginning"
         story.before(Endpoint(self._beginning, CountingDisk()), releases)
-        uncut = Endpoint(self._fresh(), CountingDisk())
+        uncut = self._endpoint(self._fresh(), CountingDisk())
         story.request(uncut, releases)
         self._tidy = normal(uncut.listing())
 
@@ -175,7 +229,7 @@ class Rehearsal:
         directory = self._fresh()
         disk = self._make_disk(self._directory / "attic", operation)
         try:
-            (self._story.attempt or self._story.request)(Endpoint(directory, disk), self._releases)
+            (self._story.attempt or self._story.request)(self._endpoint(directory, disk), self._releases)
         except SimulatedPowerCut:
             return directory
         return None
@@ -184,7 +238,7 @@ class Rehearsal:
         """The directory after a cut that comes when the request has been answered."""
         directory = self._fresh()
         disk = self._make_disk(self._directory / "attic", None)
-        self._story.request(Endpoint(directory, disk), self._releases)
+        self._story.request(self._endpoint(directory, disk), self._releases)
         disk.lose_power()
         return directory
 
@@ -193,14 +247,14 @@ class Rehearsal:
         copy = self._copy(directory)
         disk = self._make_disk(self._directory / "attic", operation)
         try:
-            Endpoint(copy, disk).products.recover()
+            self._endpoint(copy, disk).products.recover()
         except SimulatedPowerCut:
             return copy
         return None
 
     def check(self, directory: Path) -> None:
         """A new process over `directory` finds old or new, whole, and brings the request to its end."""
-        story, endpoint = self._story, Endpoint(directory, CountingDisk())
+        story, endpoint = self._story, self._endpoint(directory, CountingDisk())
         before = endpoint.in_use()
         assert before in (story.old, story.new), "before recovery"
         endpoint.products.recover()
@@ -225,6 +279,12 @@ class Rehearsal:
                     assert installer.is_intact(payload, release.slot) or (damaged and release is record.previous)
             assert endpoint.stored() == sorted(release.manifest_sha256 for release in record.retained)
             assert endpoint.slots() == sorted(release.slot for release in record.retained)
+
+    def _endpoint(self, directory: Path, disk: CountingDisk) -> Endpoint:
+        endpoint = Endpoint(directory, disk)
+        if self._story.recalled:
+            endpoint.recalls.withdrawn.add(getattr(self._releases, self._story.recalled).sha256)
+        return endpoint
 
     def _fresh(self) -> Path:
         return self._copy(self._beginning)
@@ -272,7 +332,16 @@ def test_what_was_answered_stays_done(runs: Path, releases: Releases, story: Sto
 
 
 @pytest.mark.parametrize("make_disk", [killed, powered_off])
-@pytest.mark.parametrize("name", ["install over two", "rollback to a damaged slot", "rollback of the first release"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "install over two",
+        "install over a candidate",
+        "rollback to a damaged slot",
+        "rollback past a recalled release",
+        "rollback of the first release",
+    ],
+)
 def test_a_cut_anywhere_in_the_recovery_does_no_harm(
     runs: Path, releases: Releases, name: str, make_disk: MakeDisk
 ) -> None:

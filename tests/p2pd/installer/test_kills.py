@@ -131,7 +131,7 @@ async def check_recovery(machine: Machine, old: MadeRelease, new: MadeRelease) -
     assert machine.in_use() == {old.sha256: old.files, new.sha256: new.files}[product.active.manifest_sha256]
     await machine.install(new)
     assert machine.in_use() == new.files
-    await machine.installer.rollback(product="tool", manifest_sha256=new.sha256)
+    await machine.installer.rollback(product="tool", manifest_sha256=new.sha256, mirror=machine.mirror.directory)
     assert machine.in_use() == old.files, "the fallback was intact"
     await machine.install(new)
     await machine.commit(new)

@@ -162,10 +162,80 @@ def test_another_release_with_the_same_counter_is_refused(
     assert refusal(endpoint, twin) is Reason.OLDER_THAN_INSTALLED
 
 
-def test_only_one_release_is_on_probation(endpoint: Endpoint, first: MadeRelease, second: MadeRelease) -> None:
-    endpoint.install(first)
-    assert refusal(endpoint, second) is Reason.BUSY
+def test_a_newer_release_takes_the_place_of_one_on_probation(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, third: MadeRelease
+) -> None:
+    endpoint.install(first, commit=True)
+    endpoint.install(second)
+    installation = endpoint.products.install(third.manifest, third.transport)
+    assert installation.previous is not None
+    assert installation.previous.manifest_sha256 == first.sha256, "the abandoned one never proved itself"
+    assert endpoint.in_use() == THIRD_FILES
+    (record,) = endpoint.products.records()
+    assert (record.phase, record.previous, record.abandoned) == (Phase.PROBATION, installation.previous, None)
+    assert endpoint.stored() == sorted([first.sha256, third.sha256])
+    assert endpoint.slots() == sorted([f"10-{first.sha256[:12]}", f"12-{third.sha256[:12]}"])
+    active = endpoint.products.rollback("tool", third.sha256)
+    assert active == installation.previous
     assert endpoint.in_use() == FIRST_FILES
+
+
+def test_the_release_after_an_abandoned_one_can_be_committed(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, third: MadeRelease
+) -> None:
+    endpoint.install(first, commit=True)
+    endpoint.install(second)
+    endpoint.install(third, commit=True)
+    (record,) = endpoint.products.records()
+    assert (record.phase, record.candidate) == (Phase.IDLE, None)
+    assert record.previous is not None
+    assert record.previous.version == "1.0"
+    with pytest.raises(InstallRefused):
+        endpoint.products.commit("tool", second.sha256)
+    endpoint.products.rollback("tool", second.sha256)
+    assert endpoint.in_use() == THIRD_FILES, "the abandoned one is nothing any more"
+
+
+def test_a_newer_release_takes_the_place_of_the_very_first(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, tmp_path: Path
+) -> None:
+    endpoint.install(first)
+    assert endpoint.products.install(second.manifest, second.transport).previous is None
+    proud = make_release(tmp_path / "proud", "2.0", 20, THIRD_FILES, oldest_fallback=20)
+    endpoint.install(proud)  # there is nothing to go back to
+    assert endpoint.products.rollback("tool", proud.sha256) is None
+    assert (endpoint.in_use(), endpoint.slots(), endpoint.stored()) == (None, [], [])
+
+
+def test_what_is_not_newer_takes_no_place(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, third: MadeRelease, tmp_path: Path
+) -> None:
+    endpoint.install(first, commit=True)
+    endpoint.install(third)
+    twin = make_release(tmp_path / "twin", "1.2", 12, SECOND_FILES)
+    odd = make_release(tmp_path / "odd", "1.3", 13, SECOND_FILES, installer="magic")
+    proud = make_release(tmp_path / "proud", "1.4", 14, SECOND_FILES, oldest_fallback=12)
+    before = endpoint.listing()
+    for release in (first, second, twin):
+        assert refusal(endpoint, release) is Reason.OLDER_THAN_INSTALLED
+    assert refusal(endpoint, odd) is Reason.INSTALLER_UNKNOWN
+    assert refusal(endpoint, proud) is Reason.FALLBACK_FORBIDDEN
+    (record,) = endpoint.products.records()
+    assert (record.phase, endpoint.in_use(), endpoint.listing()) == (Phase.PROBATION, THIRD_FILES, before)
+
+
+def test_a_newcomer_that_cannot_be_installed_leaves_the_one_on_probation(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, third: MadeRelease
+) -> None:
+    endpoint.install(first, commit=True)
+    endpoint.install(second)
+    before, records = endpoint.listing(), endpoint.products.records()
+    third.transport.write_bytes(third.transport.read_bytes()[:-1] + b"?")
+    with pytest.raises(ContentMismatch):
+        endpoint.install(third)
+    assert (endpoint.listing(), endpoint.products.records()) == (before, records)
+    assert endpoint.in_use() == SECOND_FILES
+    endpoint.products.commit("tool", second.sha256)
 
 
 def test_a_release_that_forbids_going_back_to_what_is_active_is_refused(
@@ -202,7 +272,60 @@ def test_a_recalled_fallback_is_not_gone_back_to(endpoint: Endpoint, first: Made
         endpoint.products.rollback("tool", second.sha256)
     assert refused.value.reason is Reason.RECALLED
     assert endpoint.in_use() == SECOND_FILES
-    endpoint.products.commit("tool", second.sha256)
+    (record,) = endpoint.products.records()
+    assert record.phase is Phase.PROBATION, "it stays where it was, for a newer release to replace it"
+
+
+def test_the_remedy_is_let_in_where_there_was_nothing_to_go_back_to(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, third: MadeRelease
+) -> None:
+    endpoint.install(first, commit=True)
+    endpoint.install(second)
+    endpoint.recalls.withdrawn.add(first.sha256)
+    endpoint.recalls.withdrawn.add(second.sha256)
+    with pytest.raises(InstallRefused):
+        endpoint.products.rollback("tool", second.sha256)
+    endpoint.install(third, commit=True)
+    assert endpoint.in_use() == THIRD_FILES
+
+
+def test_a_rollback_passes_a_recalled_release_by(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, third: MadeRelease
+) -> None:
+    endpoint.install(first, commit=True)
+    endpoint.install(second, commit=True)
+    endpoint.install(third)
+    endpoint.recalls.withdrawn.add(second.sha256)
+    active = endpoint.products.rollback("tool", third.sha256)
+    assert active is not None
+    assert active.version == "1.0"
+    assert endpoint.in_use() == FIRST_FILES
+    assert endpoint.stored() == [first.sha256]
+    (record,) = endpoint.products.records()
+    assert (record.phase, record.previous) == (Phase.IDLE, None)
+
+
+@pytest.mark.parametrize("why_not", ["recalled", "damaged", "forbidden", "forbidden by the one it replaced"])
+def test_a_rollback_does_not_go_just_anywhere(
+    endpoint: Endpoint, first: MadeRelease, second: MadeRelease, tmp_path: Path, why_not: str
+) -> None:
+    endpoint.install(first, commit=True)
+    endpoint.install(second, commit=True)
+    if why_not == "forbidden by the one it replaced":
+        endpoint.install(make_release(tmp_path / "proud", "1.2", 12, THIRD_FILES, oldest_fallback=11))
+    oldest_fallback = 11 if why_not == "forbidden" else 0
+    latest = make_release(tmp_path / "latest", "1.3", 13, THIRD_FILES, oldest_fallback=oldest_fallback)
+    endpoint.install(latest)
+    endpoint.recalls.withdrawn.add(second.sha256)
+    if why_not == "recalled":
+        endpoint.recalls.withdrawn.add(first.sha256)
+    elif why_not == "damaged":
+        (endpoint.directory / "state/releases/tool" / first.sha256 / "transport").write_bytes(b"damaged")
+    before = endpoint.listing()
+    with pytest.raises(InstallRefused, match=r"1\.1, to go back to, was withdrawn") as refused:
+        endpoint.products.rollback("tool", latest.sha256)
+    assert refused.value.reason is Reason.RECALLED
+    assert (endpoint.in_use(), endpoint.listing()) == (THIRD_FILES, before)
 
 
 def test_unknown_and_changed_installers_are_refused(endpoint: Endpoint, first: MadeRelease, tmp_path: Path) -> None:
@@ -258,10 +381,10 @@ def test_what_is_handed_over_must_be_a_regular_file(endpoint: Endpoint, first: M
     pipe, link = tmp_path / "pipe", tmp_path / "symlink"
     os.mkfifo(pipe)
     link.symlink_to(first.transport)
-    for path in (pipe, link, tmp_path, tmp_path / "absent"):
+    for path in (pipe, link, tmp_path, tmp_path / "absent", first.transport / "below"):
         with pytest.raises(InstallRefused, match=path.name) as refused:
             endpoint.products.install(first.manifest, path)
-        assert refused.value.reason is Reason.INSTALL_FAILED
+        assert refused.value.reason is Reason.PAYLOAD_MISSING
         assert endpoint.in_use() is None
 
 

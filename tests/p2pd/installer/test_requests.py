@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs: what is answered, what is refused with which reason, and who waits for whom."""
 
+import errno
+import os
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from p2pd.host.control_socket import ControlRefused
 from p2pd.host.wall_clock import WallClock
@@ -17,6 +20,7 @@ from p2pd.installer.config import InstallerConfig
 from p2pd.installer.disk import Disk
 from p2pd.installer.requests import InstallRequests
 from p2pd.installer.service import open_installer
+from p2pd.installer.turns import MAX_WAITING
 from signing.errors import BadInput, Expired
 from signing.reasons import Reason
 from tests.p2pd.installer.made_releases import SECOND_FILES, MadeRelease, make_release
@@ -68,8 +72,8 @@ class Site:
         places = {"mirror": str(self.mirror.directory), "transport": str(release.transport)}
         return await self.requests.handle("install", {**arguments, **places})
 
-    async def ask(self, verb: str, release: MadeRelease) -> Mapping[str, Any]:
-        arguments = {"product": release.manifest.manifest.product, "manifest_sha256": release.sha256}
+    async def ask(self, verb: str, release: MadeRelease, **more: Any) -> Mapping[str, Any]:
+        arguments = {"product": release.manifest.manifest.product, "manifest_sha256": release.sha256, **more}
         return await self.requests.handle(verb, arguments)
 
     async def status(self) -> Any:
@@ -125,6 +129,8 @@ def describe(release: MadeRelease) -> dict[str, Any]:
         ("install", {"product": "tool", "version": 1, "mirror": "/m", "transport": "/t"}, "expected str, found int"),
         ("commit", {"product": "tool", "manifest_sha256": "abc"}, "must be 64 lower-case hexadecimal digits"),
         ("rollback", {"product": "tool", "manifest_sha256": "a" * 64, "force": True}, "unknown key 'force'"),
+        ("rollback", {"product": "tool", "manifest_sha256": "a" * 64, "mirror": "m"}, "mirror must be an absolute"),
+        ("commit", {"product": "tool", "manifest_sha256": "a" * 64, "mirror": "/m"}, "unknown key 'mirror'"),
     ],
 )
 async def test_malformed_requests_are_refused_by_name(
@@ -160,20 +166,56 @@ async def test_a_recall_is_known_at_rollback_though_nobody_tells_again(site: Sit
     assert refused.value.reason is Reason.RECALLED
 
 
-async def test_one_request_at_a_time_for_a_product_and_others_go_on(site: Site) -> None:
+async def test_the_mirror_tells_a_rollback_of_recalls(site: Site) -> None:
+    first, second = site.release("1.0", 10), site.release("1.1", 11)
+    await site.install(first)
+    await site.ask("commit", first)
+    await site.install(second)
+    site.mirror.recall(first)
+    with pytest.raises(ControlRefused, match="it eats disks") as refused:
+        await site.ask("rollback", second, mirror=str(site.mirror.directory))
+    assert refused.value.reason is Reason.RECALLED
+    status = (await site.status())["tool"]
+    assert (status["phase"], status["active"]) == ("probation", describe(second))
+    with pytest.raises(ControlRefused):
+        await site.ask("rollback", second)  # known from now on
+    await site.install(site.release("1.2", 12))
+    assert (await site.status())["tool"]["active"]["version"] == "1.2", "the fix is let in"
+
+
+@pytest.mark.parametrize("trouble", ["absent", "expired", "untrusted"])
+async def test_no_mirror_stands_in_the_way_of_a_rollback(site: Site, trouble: str, tmp_path: Path) -> None:
+    first, second = site.release("1.0", 10), site.release("1.1", 11)
+    await site.install(first)
+    await site.ask("commit", first)
+    await site.install(second)
+    mirror = tmp_path / "absent"
+    if trouble == "expired":
+        mirror = site.mirror.directory
+        site.unix += timedelta(days=31).total_seconds()
+    elif trouble == "untrusted":
+        mirror = SignedMirror(tmp_path / "forged", NOW).directory
+    assert (await site.ask("rollback", second, mirror=str(mirror)))["active"] == describe(first)
+
+
+async def test_requests_for_a_product_wait_in_line_and_others_go_on(site: Site) -> None:
     slow, other = site.release("1.0", 10), site.release("2.0", 20, product="other")
+    answers: list[Mapping[str, Any]] = []
+
+    async def keep_answer(request: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
+        answers.append(await request())
+
     site.disk.go_on.clear()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(site.install, slow)
-        await trio.to_thread.run_sync(partial(site.disk.reached.wait, 30))
         for request in (
+            partial(site.install, slow),
             partial(site.install, slow),
             partial(site.ask, "commit", slow),
             partial(site.ask, "rollback", slow),
         ):
-            with pytest.raises(ControlRefused) as refused:
-                await request()
-            assert refused.value.reason is Reason.BUSY
+            nursery.start_soon(keep_answer, request)
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.to_thread.run_sync(partial(site.disk.reached.wait, 30))
         status = await site.status()
         assert (status["tool"]["phase"], status["tool"]["active"]) == ("installing", None)
         assert status["tool"]["pending"] == describe(slow)
@@ -181,10 +223,65 @@ async def test_one_request_at_a_time_for_a_product_and_others_go_on(site: Site) 
         nursery.start_soon(site.install, other)
         await trio.to_thread.run_sync(partial(site.disk.reached.wait, 30))  # it got as far, past the other one
         site.disk.go_on.set()
-    assert {name: product["phase"] for name, product in (await site.status()).items()} == {
-        "tool": "probation",
-        "other": "probation",
-    }
+    slot = str(site.directory / f"root/products/tool/slots/10-{slow.sha256[:12]}")
+    installed = {"slot": slot, "previous": None}
+    assert answers == [installed, installed, {}, {"active": None}]
+    assert {name: product["phase"] for name, product in (await site.status()).items()} == {"other": "probation"}
+
+
+async def test_too_many_requests_for_a_product_are_refused(site: Site) -> None:
+    slow = site.release("1.0", 10)
+    site.disk.go_on.clear()
+    async with trio.open_nursery() as nursery:
+        for _ in range(1 + MAX_WAITING):
+            nursery.start_soon(site.install, slow)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(ControlRefused) as refused:
+            await site.install(slow)
+        assert refused.value.reason is Reason.BUSY
+        site.disk.go_on.set()
+
+
+async def test_our_own_disk_failing_is_an_answer_and_no_crash(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = site.release("1.0", 10)
+    site.mirror.recall(site.release("0.9", 9))
+
+    def fail(number: int) -> Callable[..., None]:
+        def operation(*arguments: Any, **more: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return operation
+
+    for number, reason in ((errno.ENOSPC, Reason.DISK_FULL), (errno.EROFS, Reason.STORAGE_FAILED)):
+        with monkeypatch.context() as patch:
+            patch.setattr(site.disk, "create_file", fail(number))
+            with pytest.raises(ControlRefused) as refused:
+                await site.install(first)
+            assert refused.value.reason is reason
+    await site.install(first)
+    with monkeypatch.context() as patch:
+        patch.setattr("p2pd.installer.journal.read_bounded", fail(errno.EIO))
+        for request in (site.status, partial(site.ask, "commit", first), partial(site.ask, "rollback", first)):
+            with pytest.raises(ControlRefused) as refused:
+                await request()
+            assert refused.value.reason is Reason.STORAGE_FAILED
+    assert (await site.status())["tool"]["phase"] == "probation"
+
+
+async def test_a_transport_that_is_gone_can_be_fetched_again(site: Site) -> None:
+    first = site.release("1.0", 10)
+    kept = first.transport.rename(first.transport.with_suffix(".kept"))
+    with pytest.raises(ControlRefused, match=first.transport.name) as refused:
+        await site.install(first)
+    assert refused.value.reason is Reason.PAYLOAD_MISSING
+    kept.rename(first.transport)
+    await site.install(first)
+
+
+async def test_one_damaged_record_hides_no_other_product(site: Site) -> None:
+    await site.install(site.release("1.0", 10))
+    (site.directory / "state/journal/other.json").write_text("{")
+    assert list(await site.status()) == ["tool"]
 
 
 async def test_a_refused_request_leaves_the_product_free(site: Site) -> None:

@@ -11,6 +11,7 @@ from p2pd.installer.disk import Disk
 from p2pd.installer.verification import Verifier
 from signing.errors import BadInput, Expired, NotListed, NotSigned, RolledBack, SourceUnavailable
 from signing.recall import RecallList
+from tests.p2pd.installer.failing_disk import FullDisk
 from tests.p2pd.installer.made_releases import MadeRelease, make_release
 from tests.p2pd.installer.signed_mirror import SignedMirror
 
@@ -42,10 +43,10 @@ def mirror(tmp_path: Path, release: MadeRelease) -> SignedMirror:
     return mirror
 
 
-def open_verifier(tmp_path: Path, mirror: SignedMirror, clock: Clock) -> Verifier:
+def open_verifier(tmp_path: Path, mirror: SignedMirror, clock: Clock, disk: Disk | None = None) -> Verifier:
     directory = tmp_path / "trust"
     directory.mkdir(exist_ok=True)
-    verifier = Verifier(directory, Disk(), now=clock)
+    verifier = Verifier(directory, disk or Disk(), now=clock)
     verifier.prepare(mirror.root)
     return verifier
 
@@ -125,6 +126,49 @@ def test_a_recall_is_remembered_by_the_next_process_when_everything_has_expired(
     recall = open_verifier(tmp_path, mirror, clock).recall_of(release.sha256)
     assert recall is not None
     assert recall.why == "it eats disks"
+
+
+def test_recalls_are_learned_without_a_release(
+    verifier: Verifier, mirror: SignedMirror, release: MadeRelease, tmp_path: Path
+) -> None:
+    mirror.recall(release)
+    shutil.rmtree(mirror.directory / "targets/patches")
+    verifier.learn_recalls(mirror.directory)
+    assert verifier.recall_of(release.sha256) is not None
+    assert open_verifier(tmp_path, mirror, Clock()).recall_of(release.sha256) is not None, "durably"
+
+
+def test_what_proves_no_recalls_teaches_none_and_raises_nothing(
+    verifier: Verifier, mirror: SignedMirror, release: MadeRelease, clock: Clock, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(mirror.directory, old)
+    verifier.learn_recalls(mirror.directory)
+    mirror.recall(release)
+    (tmp_path / "odd/metadata").mkdir(parents=True)
+    (tmp_path / "odd/metadata/timestamp.json").write_bytes(b"[")
+    forged = SignedMirror(tmp_path / "forged", NOW)
+    forged.recall(release)
+    for directory in (tmp_path / "absent", tmp_path / "odd", forged.directory):
+        verifier.learn_recalls(directory)
+        assert verifier.recall_of(release.sha256) is None
+    clock.now += timedelta(days=31)
+    verifier.learn_recalls(mirror.directory)
+    assert verifier.recall_of(release.sha256) is None
+    clock.now -= timedelta(days=31)
+    for directory in (mirror.directory, old, tmp_path / "absent"):
+        verifier.learn_recalls(directory)
+        assert verifier.recall_of(release.sha256) is not None
+
+
+def test_a_recall_counts_though_it_cannot_be_written_down(
+    mirror: SignedMirror, release: MadeRelease, clock: Clock, tmp_path: Path
+) -> None:
+    verifier = open_verifier(tmp_path, mirror, clock, FullDisk(0))
+    mirror.recall(release)
+    verifier.learn_recalls(mirror.directory)
+    assert verifier.recall_of(release.sha256) is not None
+    assert open_verifier(tmp_path, mirror, clock).recall_of(release.sha256) is None, "it was not"
 
 
 def test_recalls_are_never_taken_back(verifier: Verifier, mirror: SignedMirror, release: MadeRelease) -> None:

@@ -144,6 +144,22 @@ async def test_a_change_that_happened_already_is_told_at_once(origin: Origin) ->
     assert answer.json() == {"timestamp": 5}
 
 
+async def test_who_asks_again_and_again_is_answered_at_once_and_by_us(
+    origin: Origin, frozen_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    for _ in range(20):  # time stands still: an answer that had to be waited for would never come
+        answer = await origin.public.get("/changes", params={"timestamp": 4, "wait": 60})
+        assert (answer.json(), answer.headers["cache-control"]) == ({"timestamp": 5}, "no-store")
+    waiting = Polls(origin, nursery)
+    waiting.ask(timestamp=5, wait=60)
+    await wait_all_tasks_blocked()
+    origin.changes.announce(6)
+    await wait_all_tasks_blocked()
+    assert [answer.headers["cache-control"] for answer in waiting.answers] == ["no-store"]
+    refused = await origin.public.get("/changes", params={"timestamp": "x"})
+    assert refused.headers["cache-control"] == "no-store"
+
+
 async def test_a_waiting_request_is_woken_by_a_change(
     origin: Origin, frozen_clock: MockClock, nursery: trio.Nursery
 ) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from seeds.adapters import store as store_module
 from seeds.adapters.store import Store, StoreUnavailable
-from seeds.records import AuditEvent, Rollout, RolloutState
+from seeds.records import AuditEvent, Resumption, Rollout, RolloutState, Said
 from signing.errors import BadInput
 from signing.reasons import Reason
 from signing.report import InstallState
@@ -90,7 +90,10 @@ def test_a_report_is_kept_once_and_only_the_newest_is_the_state(store: Store) ->
             transaction.add_report(report, enrolment=1, envelope=f"envelope {report.sequence}".encode(), received_at=9)
         assert transaction.envelope("pc-1", 1, 1) == b"envelope 1"
         assert transaction.envelope("pc-1", 2, 1) is None
-        assert transaction.states(["0" * 64, "f" * 64]) == {"0" * 64: {"pc-1": InstallState.PROBATION}, "f" * 64: {}}
+        assert transaction.said(["0" * 64, "f" * 64]) == {
+            "0" * 64: {"pc-1": Said(state=InstallState.PROBATION)},
+            "f" * 64: {},
+        }
         (release,) = transaction.releases_of("pc-1")
         assert transaction.device_releases() == (release,)
     assert (release.sequence, release.state) == (2, InstallState.PROBATION)
@@ -111,8 +114,69 @@ def test_forgotten_releases_are_no_evidence(store: Store) -> None:
         report = endpoint.report(InstallState.COMMITTED)
         transaction.add_report(report, enrolment=1, envelope=b"kept", received_at=9)
         transaction.forget_releases("pc-1")
-        assert transaction.states(["0" * 64]) == {"0" * 64: {}}
+        assert transaction.said(["0" * 64]) == {"0" * 64: {}}
         assert transaction.envelope("pc-1", 1, 1) == b"kept"  # auditors still find it
+
+
+def test_what_was_forgiven_stays_so_until_the_device_tries_again(store: Store) -> None:
+    endpoint = Endpoint("pc-1")
+    with store.writing() as transaction:
+        transaction.put_device(endpoint.as_record())
+
+        def forgiven_after(state: InstallState) -> bool:
+            transaction.add_report(endpoint.report(state), enrolment=1, envelope=b"", received_at=9)
+            return transaction.said(["0" * 64])["0" * 64]["pc-1"].forgiven
+
+        assert not forgiven_after(InstallState.ROLLING_BACK)
+        transaction.forgive("0" * 64, ["pc-1", "pc-2"])
+        assert transaction.releases_of("pc-1")[0].forgiven
+        assert forgiven_after(InstallState.ROLLED_BACK)  # the end of what was forgiven
+        assert not forgiven_after(InstallState.FETCHING)
+        assert not forgiven_after(InstallState.FAILED)
+
+
+def test_forgiveness_is_for_one_release(store: Store) -> None:
+    endpoint = Endpoint("pc-1")
+    with store.writing() as transaction:
+        transaction.put_device(endpoint.as_record())
+        for manifest in ("0" * 64, "f" * 64):
+            report = endpoint.report(InstallState.FAILED, manifest_sha256=manifest)
+            transaction.add_report(report, enrolment=1, envelope=b"", received_at=9)
+        transaction.forgive("0" * 64, ["pc-1"])
+        said = transaction.said(["0" * 64, "f" * 64])
+    assert [words["pc-1"].forgiven for words in said.values()] == [True, False]
+
+
+def test_wishes_are_kept_until_they_are_seen_to(path: Path, store: Store) -> None:
+    with store.writing() as transaction:
+        transaction.put_rollout(ROLLOUT)
+        transaction.ask_resumption(ROLLOUT.manifest_sha256)
+        (first,) = transaction.resumptions()
+        transaction.ask_resumption(ROLLOUT.manifest_sha256)
+        transaction.drop_resumption(first)
+    with Store(path) as again, again.reading() as transaction:
+        (second,) = transaction.resumptions()
+    assert second.manifest_sha256 == ROLLOUT.manifest_sha256
+    assert isinstance(second, Resumption)
+    assert second.id != first.id
+
+
+def test_a_removed_device_is_gone_but_its_envelopes_and_its_count_of_enrolments_stay(store: Store) -> None:
+    endpoint = Endpoint("pc-1")
+    with store.writing() as transaction:
+        transaction.put_device(endpoint.as_record(enrolment=3))
+        report = endpoint.report(InstallState.COMMITTED)
+        transaction.add_report(report, enrolment=3, envelope=b"kept", received_at=9)
+        transaction.remove_device("pc-1", at=10)
+        assert transaction.device("pc-1") is None
+        assert transaction.devices() == ()
+        assert transaction.count_site("paris") == 0
+        assert transaction.device_releases() == ()
+        assert transaction.envelope("pc-1", 3, 1) == b"kept"
+        assert (transaction.last_enrolment("pc-1"), transaction.last_enrolment("pc-2")) == (3, 0)
+        back = endpoint.as_record(enrolment=4)
+        transaction.put_device(back)
+        assert transaction.device("pc-1") == back
 
 
 def test_a_site_is_counted_and_old_tokens_are_dropped(store: Store) -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from seeds.cli import main
 from seeds.fleet import Fleet
+from signing.repository import Repository
 from signing.token import EnrolmentToken
 from tests.seeds.fleet_kit import OFFLINE, ONLINE
 
@@ -172,6 +173,18 @@ def test_a_token_carries_the_coordinators_fingerprints(p2pctl: P2pctl, fleet: Fl
     assert token.ca_sha256 == fleet.pins().ca_sha256
     refused(p2pctl("enroll-token", "--segment", "moon"), "no segment 'moon'", "lab")
     refused(p2pctl("enroll-token", "--hours", "0"), "seconds")
+
+
+def test_offline_metadata_gets_a_new_life(p2pctl: P2pctl, source: Path, fleet: Fleet) -> None:
+    repository = Repository(fleet.repository)
+    before = repository.expiries()
+    renewed = ok(p2pctl("renew", "--json"))["renewed"]
+    after = Repository(fleet.repository).expiries()
+    assert set(renewed) == {"root", "targets", "patches", "policies", "recalls"}
+    assert all(after[role] > before[role] for role in renewed)
+    ok(p2pctl("patch", "build", "app", "1.0", source, "--json"))
+    refused(p2pctl("renew", "--role", "patches"), "patches", "waits for signatures")
+    assert list(ok(p2pctl("renew", "--role", "recalls", "--json"))["renewed"]) == ["recalls"]
 
 
 def test_a_wrong_passphrase_signs_nothing(p2pctl: P2pctl, source: Path, tmp_path: Path) -> None:

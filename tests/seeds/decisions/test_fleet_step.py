@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seeds.decisions.fleet_step import Settled, newest_of_each, retire, settle, watched
-from seeds.records import Device, Rollout, RolloutState
+from seeds.records import Device, Rollout, RolloutState, Said
 from signing.policy import Gate, Policy, Ring
 from signing.reasons import Reason
 from signing.recall import Recall, RecallList
@@ -44,7 +44,8 @@ DEVICES = tuple(device(name) for name in ("a", "b", "c"))
 
 
 def step(rollout: Rollout, states: dict[str, InstallState], *, policy: Policy = POLICY, now: float = NOW) -> Settled:
-    return settle(policy, DEVICES, (rollout,), {rollout.manifest_sha256: states}, now=now)
+    said = {name: Said(state=state) for name, state in states.items()}
+    return settle(policy, DEVICES, (rollout,), {rollout.manifest_sha256: said}, now=now)
 
 
 def test_a_release_goes_from_a_drafted_canary_to_everyone_to_complete() -> None:

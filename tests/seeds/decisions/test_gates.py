@@ -98,6 +98,13 @@ def test_the_sentence_tells_the_numbers() -> None:
     assert verdict.sentence == "1 of 4 committed, 0 failed; the gate asks for 75 % and at least 1"
 
 
+def test_a_ring_whose_failures_were_all_forgiven_says_so() -> None:
+    nobody_left = RingEvidence(members=0, committed=0, failed=0, pending=0, forgiven=2)
+    verdict = judge_ring(nobody_left, Gate(), passed_since=None, now=NOW)
+    assert (verdict.action, verdict.reason) == (Action.WAIT, Reason.RING_EMPTY)
+    assert "2 failed, were forgiven" in verdict.sentence
+
+
 def test_evidence_that_does_not_add_up_is_refused() -> None:
     with pytest.raises(ValueError, match="add up"):
         RingEvidence(members=3, committed=1, failed=0, pending=0)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from seeds.decisions.gates import RingEvidence
 from seeds.decisions.rings import Placement, reachable
-from seeds.records import Device, Rollout
+from seeds.records import Device, Rollout, Said
 from signing.policy import Policy, Ring, ring_point
+from signing.reasons import Reason
 from signing.report import InstallState
 from signing.schedule import Draft
 
@@ -37,9 +38,9 @@ def draft(policy: Policy, members: Collection[str], already: tuple[Draft, ...] =
 
 
 def gather_evidence(
-    policy: Policy, members: Collection[str], drafted: tuple[Draft, ...], states: dict[str, InstallState]
+    policy: Policy, members: Collection[str], drafted: tuple[Draft, ...], said: dict[str, Said]
 ) -> tuple[RingEvidence, ...]:
-    return Placement(policy, members).gather(members, drafted, states)
+    return Placement(policy, members).gather(members, drafted, said)
 
 
 def pairs(drafts: tuple[Draft, ...]) -> tuple[tuple[str, int], ...]:
@@ -124,16 +125,19 @@ def test_a_smaller_signed_number_takes_drafts_back() -> None:
 
 def test_evidence_counts_final_words_and_rollbacks_under_way() -> None:
     policy = Policy(version=1, segments=("office",), rings=(Ring(name="canary", devices=("a",)), Ring(name="all")))
-    states = {
-        "a": InstallState.COMMITTED,
-        "b": InstallState.ROLLING_BACK,
-        "c": InstallState.FAILED,
-        "d": InstallState.PROBATION,
-        "stranger": InstallState.COMMITTED,
+    said = {
+        "a": Said(state=InstallState.COMMITTED),
+        "b": Said(state=InstallState.ROLLING_BACK),
+        "c": Said(state=InstallState.FAILED),
+        "d": Said(state=InstallState.PROBATION),
+        "f": Said(state=InstallState.FAILED, reason=Reason.DISK_FULL),
+        "g": Said(state=InstallState.FAILED, forgiven=True),
+        "stranger": Said(state=InstallState.COMMITTED),
     }
-    canary, rest = gather_evidence(policy, ("a", "b", "c", "d", "e"), (), states)
+    canary, rest = gather_evidence(policy, ("a", "b", "c", "d", "e", "f", "g"), (), said)
     assert (canary.members, canary.committed, canary.failed, canary.pending) == (1, 1, 0, 0)
-    assert (rest.members, rest.committed, rest.failed, rest.pending) == (4, 0, 2, 2)
+    assert (rest.members, rest.committed, rest.failed, rest.pending) == (5, 0, 2, 3)
+    assert (canary.forgiven, rest.forgiven) == (0, 1)
 
 
 @given(policy=policies(), members=names)

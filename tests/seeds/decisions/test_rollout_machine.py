@@ -21,6 +21,7 @@ from seeds.decisions.rollout_machine import (
     advance,
     apply,
     next_state,
+    resume,
     supersede,
     withdraw,
 )
@@ -175,6 +176,16 @@ def test_every_pair_outside_the_table_is_illegal() -> None:
 def test_a_halted_rollout_takes_no_command(command: Command) -> None:
     with pytest.raises(IllegalTransition):
         apply(release(state=RolloutState.HALTED), command)
+
+
+def test_a_halted_rollout_goes_on_where_it_stood_when_it_is_resumed() -> None:
+    halted = replace(
+        release(state=RolloutState.HALTED), open_rings=2, reason=Reason.ERROR_GATE, sentence="1 of 1 failed"
+    )
+    going = resume(halted)
+    assert (going.state, going.open_rings, going.reason, going.sentence) == (RolloutState.RUNNING, 2, None, "")
+    with pytest.raises(IllegalTransition):
+        resume(going)
 
 
 def test_a_newer_release_supersedes_what_is_unfinished_and_leaves_what_is_complete() -> None:

@@ -49,6 +49,14 @@ def versions(*rollouts: Rollout) -> list[str]:
     return [rollout.version for rollout in offered(rollouts)]
 
 
+def test_a_site_that_lost_its_last_endpoint_is_planned_for_when_it_is_asked_for() -> None:
+    planned = plan_schedules(
+        POLICY, (device("a", "paris"),), (release(1, RolloutState.RUNNING),), now=NOW, emptied=["rome"]
+    )
+    assert sorted(planned) == ["paris", "rome"]
+    assert (planned["rome"].members, len(planned["rome"].offers)) == ((), 1)
+
+
 def test_a_complete_release_is_offered_alone() -> None:
     assert versions(release(1, RolloutState.COMPLETE), release(2, RolloutState.COMPLETE)) == ["2"]
 

@@ -10,6 +10,7 @@ from seeds.adapters.metrics import CoordinatorMetrics
 from seeds.adapters.store import Store, StoreUnavailable
 from seeds.ports import Enrolled, Refused, Renewed
 from seeds.services.enrolment import CertificateTerms, EnrolmentDesk
+from seeds.services.interventions import remove_device
 from seeds.services.tokens import Pins, TokenWish, issue_token
 from seeds.services.worker import Worker
 from signing.devices import DeviceKey, SegmentAuthority, read_device_certificate
@@ -185,6 +186,26 @@ async def test_a_device_renews_by_its_signature_even_after_expiry(desk: Desk) ->
     desk.clock.time += (30 + 91) * DAY
     assert await refusal(desk.renew(endpoint)) is Reason.CERTIFICATE_EXPIRED
     assert desk.count("renew", Reason.CERTIFICATE_EXPIRED) == 1
+
+
+async def test_a_removed_device_neither_renews_nor_comes_back_with_its_old_token(desk: Desk) -> None:
+    endpoint, secret = Endpoint("pc-1"), desk.token()
+    await desk.enrol(endpoint, secret)
+    with desk.store.writing() as transaction:
+        transaction.add_report(endpoint.report(InstallState.COMMITTED), enrolment=1, envelope=b"old", received_at=NOW)
+    remove_device(desk.store, "pc-1", who="alice", why="stolen", now=NOW)
+    assert await refusal(desk.renew(endpoint)) is Reason.DEVICE_UNKNOWN
+    assert await refusal(desk.enrol(endpoint, secret)) is Reason.TOKEN_USED  # no repeat of a lost answer any more
+    with desk.store.reading() as transaction:
+        event = transaction.audit_of("device pc-1")[0]
+    assert (event.who, event.what, event.detail) == ("alice", "removed", "stolen")
+
+    await desk.enrol(endpoint, desk.token())
+    with desk.store.reading() as transaction:
+        known = transaction.device("pc-1")
+        assert known is not None
+        assert known.enrolment == 2  # so that the numbers of its old reports are free again
+        assert transaction.envelope("pc-1", 1, 1) == b"old"
 
 
 async def test_renewals_that_prove_nothing_are_refused(desk: Desk) -> None:

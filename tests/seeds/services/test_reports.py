@@ -15,7 +15,7 @@ from seeds.services.worker import Worker
 from signing.reasons import Reason
 from signing.report import InstallState
 from tests.seeds.fleet_kit import Endpoint
-from tests.seeds.services.conftest import SetClock
+from tests.seeds.services.conftest import NOW, SetClock
 
 ACCEPTED = ReportOutcome(accepted=True)
 REPEAT = ReportOutcome(accepted=True, is_repeat=True)
@@ -43,7 +43,8 @@ class Desk:
 
     def state_of(self, device: str) -> InstallState | None:
         with self.store.reading() as transaction:
-            return transaction.states(["0" * 64])["0" * 64].get(device)
+            said = transaction.said(["0" * 64])["0" * 64].get(device)
+        return said.state if said else None
 
     def count(self, outcome: str) -> float | None:
         return self.metrics.registry.get_sample_value("seeds_reports_total", {"outcome": outcome})
@@ -108,6 +109,16 @@ async def test_each_bad_envelope_is_refused_for_its_own_reason_and_the_rest_is_k
     assert [outcome.accepted for outcome in outcomes] == [False] * 5 + [True]
     assert desk.state_of("pc-1") is InstallState.FETCHING
     assert desk.count(Reason.SIGNATURE_INVALID) == 2
+
+
+async def test_a_removed_device_is_unknown(desk: Desk) -> None:
+    endpoint = desk.know(Endpoint("pc-1"))
+    await desk.send(endpoint.seal(endpoint.report(InstallState.FAILED)))
+    with desk.store.writing() as transaction:
+        transaction.remove_device("pc-1", at=NOW)
+    (refused,) = await desk.send(endpoint.seal(endpoint.report(InstallState.COMMITTED)))
+    assert refused.reason is Reason.DEVICE_UNKNOWN
+    assert desk.state_of("pc-1") is None
 
 
 async def test_refusals_alone_are_no_news(desk: Desk) -> None:

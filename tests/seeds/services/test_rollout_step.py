@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A step turns what is published and reported into rollouts and signed schedules, and survives being cut short."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from seeds.adapters.store import Store
 from seeds.fleet import Fleet
 from seeds.records import RolloutState
+from seeds.services.interventions import remove_device, resume_rollout
 from seeds.services.rollout_step import RolloutStep
 from seeds.services.rollouts import RolloutsStalled, StepOutcome
 from seeds.signers import open_online_keys
@@ -37,8 +39,8 @@ class Scene:
             for endpoint in self.endpoints:
                 transaction.put_device(endpoint.as_record())
 
-    def say(self, endpoint: Endpoint, state: InstallState, manifest_sha256: str) -> None:
-        report = endpoint.report(state, manifest_sha256=manifest_sha256)
+    def say(self, endpoint: Endpoint, state: InstallState, manifest_sha256: str, reason: Reason | None = None) -> None:
+        report = replace(endpoint.report(state, manifest_sha256=manifest_sha256), reason=reason)
         with self.store.writing() as transaction:
             transaction.add_report(report, enrolment=1, envelope=b"", received_at=1)
 
@@ -46,6 +48,21 @@ class Scene:
         data = self.repository.read_target("schedules", f"schedules/{site}")
         assert data is not None
         return decode(Schedule, data, where="test")
+
+    def history(self, version: str) -> list[str]:
+        """What the audit trail says about a release, oldest first."""
+        with self.store.reading() as transaction:
+            return [event.what for event in reversed(transaction.audit_of(f"release tzdata {version}"))]
+
+    def halt(self) -> tuple[str, str]:
+        """Release a version that fails on its canary; its digest, and the canary."""
+        manifest = self.admin.release("1", 1)
+        self.step()
+        (canary,) = self.schedule().offers[0].drafted
+        self.say(self.endpoint(canary.device), InstallState.ROLLED_BACK, manifest, Reason.HEALTH_CHECK_FAILED)
+        self.step()
+        assert self.schedule().offers[0].halted is Reason.ERROR_GATE
+        return manifest, canary.device
 
     def endpoint(self, name: str) -> Endpoint:
         return next(endpoint for endpoint in self.endpoints if endpoint.name == name)
@@ -99,6 +116,91 @@ def test_a_failing_canary_halts_and_the_last_good_release_is_offered(scene: Scen
     newest, fallback = scene.schedule().offers
     assert (newest.version, newest.halted, newest.open_rings) == ("2", Reason.ERROR_GATE, 1)
     assert (fallback.version, fallback.halted, fallback.open_rings) == ("1", None, 2)
+
+
+def test_a_full_disk_of_one_endpoint_halts_nothing_and_its_success_counts(scene: Scene) -> None:
+    manifest = scene.admin.release("1", 1)
+    scene.step()
+    (canary,) = scene.schedule().offers[0].drafted
+    scene.say(scene.endpoint(canary.device), InstallState.FAILED, manifest, Reason.DISK_FULL)
+    (waiting,) = scene.step().rollouts
+    assert (waiting.state, waiting.reason) == (RolloutState.RUNNING, Reason.EVIDENCE_MISSING)
+    scene.say(scene.endpoint(canary.device), InstallState.COMMITTED, manifest)
+    scene.step()
+    assert scene.schedule().offers[0].open_rings == 2
+
+
+def test_a_resumed_rollout_goes_on_with_another_canary(scene: Scene) -> None:
+    manifest, first = scene.halt()
+    resume_rollout(scene.store, "tzdata", "1", who="alice", why="a broken disk", now=1)
+    (going,) = scene.step().rollouts
+    (offer,) = scene.schedule().offers
+    assert (going.state, offer.halted, offer.open_rings) == (RolloutState.RUNNING, None, 1)
+    (second,) = offer.drafted
+    assert second.device != first
+
+    for device in {"a", "b", "c"} - {first}:
+        scene.say(scene.endpoint(device), InstallState.COMMITTED, manifest)
+    (complete,) = scene.step().rollouts
+    assert complete.state is RolloutState.COMPLETE
+    assert scene.history("1")[1:] == [
+        "rollout halted, 1 rings open",
+        "rollout resumed",
+        "rollout running, 1 rings open",
+        "rollout complete, 2 rings open",
+    ]
+
+
+def test_new_failures_halt_a_resumed_rollout_again_and_a_wish_is_good_once(scene: Scene) -> None:
+    manifest, _ = scene.halt()
+    resume_rollout(scene.store, "tzdata", "1", who="alice", why="", now=1)
+    scene.step()
+    (second,) = scene.schedule().offers[0].drafted
+    scene.say(scene.endpoint(second.device), InstallState.FAILED, manifest, Reason.INSTALL_FAILED)
+    for _ in range(2):
+        (halted,) = scene.step().rollouts
+        assert halted.state is RolloutState.HALTED
+
+
+def test_a_wish_that_comes_to_nothing_is_written_down(scene: Scene) -> None:
+    manifest, first = scene.halt()
+    resume_rollout(scene.store, "tzdata", "1", who="alice", why="", now=1)
+    for device in {"a", "b", "c"} - {first}:  # before the coordinator looks
+        scene.say(scene.endpoint(device), InstallState.FAILED, manifest, Reason.INSTALL_FAILED)
+    scene.step()
+    assert scene.history("1")[-2:] == ["rollout resumed", "rollout halted, 1 rings open"]
+
+
+def test_a_recall_outweighs_a_wish_to_go_on(scene: Scene) -> None:
+    scene.halt()
+    resume_rollout(scene.store, "tzdata", "1", who="alice", why="", now=1)
+    scene.admin.recall("1")
+    (rollout,) = scene.step().rollouts
+    assert rollout.state is RolloutState.WITHDRAWN
+
+
+def test_a_removed_device_leaves_schedules_and_drafts(scene: Scene) -> None:
+    scene.admin.release("1", 1)
+    scene.step()
+    (first,) = scene.schedule().offers[0].drafted
+    remove_device(scene.store, first.device, who="alice", why="lost", now=1)
+    scene.step()
+    schedule = scene.schedule()
+    assert first.device not in {member.device for member in schedule.members}
+    (second,) = schedule.offers[0].drafted
+    assert second.device != first.device
+
+
+def test_a_site_that_lost_its_last_device_is_told_so_once(scene: Scene) -> None:
+    with scene.store.writing() as transaction:
+        transaction.put_device(Endpoint("d").as_record(site="rome"))
+    scene.step()
+    assert [member.device for member in scene.schedule("rome").members] == ["d"]
+    remove_device(scene.store, "d", who="alice", why="lost", now=1)
+    version = scene.step().timestamp_version
+    assert scene.schedule("rome").members == ()
+    scene.clock.time += 10
+    assert scene.step().timestamp_version == version
 
 
 def test_a_recall_withdraws(scene: Scene) -> None:

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one broken document takes away, and what it does not: recalls arrive whatever else is wrong."""
+
+import errno
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import trio
+from tuf.api.exceptions import DownloadError
+from tuf.ngclient import FetcherInterface
+
+from p2pd.adapters.trust_source import TrustSource
+from p2pd.ports_control import FromDisk, FromOrigin, StorageFailed, Trusted
+from signing.codec import encode
+from signing.errors import BadInput, NotListed, SourceUnavailable
+from signing.manifest import Manifest, manifest_target, torrent_target
+from signing.mirror import Mirror
+from signing.policy import POLICY_TARGET
+from signing.reasons import Reason
+from signing.recall import RECALL_TARGET, Recall, RecallList
+from signing.schedule import Offer, Schedule, schedule_target
+from signing.trust import TrustClient
+from tests.signing.fleet_documents import NOW, TORRENT, add_release, make_manifest, make_policy, serve_fleet
+from tests.signing.repository_simulator import RepositorySimulator
+
+RELEASES = (make_manifest("1.0", 1), make_manifest("2.0", 2), make_manifest("1.0", 1, product="other"))
+ORIGIN = "simulated:"
+
+
+class Origin(FetcherInterface):
+    """A simulated repository behind a line that can be cut after so many more answers."""
+
+    def __init__(self, fleet: RepositorySimulator) -> None:
+        self.answers_left: int | None = None
+        self.asked = 0
+        self._fleet = fleet
+
+    @contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        self.asked += 1
+        if self.answers_left == 0:
+            raise DownloadError(f"{url}: does not answer")
+        if self.answers_left is not None:
+            self.answers_left -= 1
+        with self._fleet.download_file(url.replace(f"{ORIGIN}/", ORIGIN), max_length) as file:
+            yield file
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        raise AssertionError("the trust client takes download_file")
+
+
+class Scene:
+    """A fleet with three releases on offer, and one endpoint of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.fleet = serve_fleet()
+        self.origin = Origin(self.fleet)
+        for release in RELEASES:
+            add_release(self.fleet, release)
+        self.offer(*RELEASES)
+        self.fleet.release("patches", "schedules")
+        TrustClient.bootstrap(directory / "trust" / "metadata", self.fleet.files["metadata/1.root.json"])
+        self.source = self.restarted()
+
+    def restarted(self) -> TrustSource:
+        """The endpoint's next process."""
+        return TrustSource(
+            self.directory,
+            segment="default",
+            site="hq",
+            origin_url=ORIGIN,
+            origin_fetcher=self.origin,
+            peer_fetcher=self.origin,
+            now=lambda: NOW,
+            run_sync=trio.to_thread.run_sync,
+        )
+
+    async def refresh(self) -> Trusted:
+        return await self.source.refresh(FromOrigin())
+
+    def offer(self, *releases: Manifest) -> None:
+        offers = tuple(
+            Offer(
+                product=release.product,
+                version=release.version,
+                release_counter=release.release_counter,
+                manifest_sha256=digest(release),
+                open_rings=1,
+            )
+            for release in releases
+        )
+        schedule = Schedule(site="hq", policy_version=1, issued=0, expires=1, members=(), offers=offers)
+        self.fleet.add_target("schedules", schedule_target("hq"), encode(schedule))
+
+    def recall(self, release: Manifest) -> None:
+        """A new list of recalls, visible at once."""
+        facts = {"product": release.product, "version": release.version}
+        entry = Recall(**facts, manifest_sha256=digest(release), why="it deletes files")
+        self.fleet.add_target("recalls", RECALL_TARGET, encode(RecallList(version=2, recalls=(entry,))))
+        self.fleet.release("recalls")
+
+    def lose(self, *names: str) -> None:
+        """Every served file that ends so is missing."""
+        for path in [path for path in self.fleet.files if path.endswith(names)]:
+            del self.fleet.files[path]
+
+    def spoil(self, role: str) -> None:
+        """A new version of a role that has expired already."""
+        self.fleet.delegated[role].expires = NOW - timedelta(days=1)
+        self.fleet.release(role)
+
+
+def digest(release: Manifest) -> str:
+    return hashlib.sha256(encode(release)).hexdigest()
+
+
+def names(trusted: Trusted) -> list[tuple[str, str]]:
+    return [(verified.manifest.product, verified.manifest.version) for verified in trusted.manifests]
+
+
+ALL = [("tool", "1.0"), ("tool", "2.0"), ("other", "1.0")]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_all_is_well(scene: Scene) -> None:
+    trusted = await scene.refresh()
+    assert names(trusted) == ALL
+    assert trusted.general_problem is None
+    assert trusted.problems == ()
+    assert await scene.source.torrent(trusted.manifests[0]) == TORRENT
+    assert await scene.restarted().refresh(FromDisk()) == trusted
+
+
+@pytest.mark.parametrize("role", ["policies", "schedules", "patches"])
+async def test_recalls_arrive_though_a_role_has_expired(scene: Scene, role: str) -> None:
+    before = await scene.refresh()
+    scene.spoil(role)
+    scene.recall(RELEASES[0])
+    after = await scene.refresh()
+    assert after.recalls.withdraws(digest(RELEASES[0]))
+    assert after.timestamp_version > before.timestamp_version
+    assert after.general_problem is not None
+    assert after.general_problem.reason is Reason.METADATA_EXPIRED
+    assert (after.policy, after.schedule, after.manifests) == (before.policy, before.schedule, before.manifests)
+
+
+@pytest.mark.parametrize("role", ["policies", "schedules"])
+async def test_the_last_good_value_outlives_the_process(scene: Scene, role: str) -> None:
+    before = await scene.refresh()
+    scene.spoil(role)
+    scene.recall(RELEASES[0])
+    scene.source = scene.restarted()
+    after = await scene.refresh()
+    assert after.recalls.withdraws(digest(RELEASES[0]))
+    assert after.general_problem is not None
+    assert (after.policy, after.schedule) == (before.policy, before.schedule)
+
+
+async def test_documents_of_a_newer_major_version_take_nothing_away(scene: Scene) -> None:
+    before = await scene.refresh()
+    scene.fleet.add_target("policies", POLICY_TARGET, b"\x93\x01\x02\x03")
+    scene.fleet.add_target("schedules", schedule_target("hq"), b"\x93\x01\x02\x03")
+    scene.fleet.release("policies", "schedules")
+    scene.recall(RELEASES[0])
+    for source in (scene.source, scene.restarted()):
+        after = await source.refresh(FromOrigin())
+        assert after.recalls.withdraws(digest(RELEASES[0]))
+        assert (after.policy, after.schedule) == (before.policy, before.schedule)
+        assert after.general_problem is not None
+        assert after.general_problem.reason is Reason.DOCUMENT_MALFORMED
+        assert after.general_problem.detail.startswith("policy: ")
+
+
+async def test_a_missing_certificate_stops_installs_alone(scene: Scene) -> None:
+    before = await scene.refresh()
+    scene.fleet.add_target("targets", "trust/default.pem", b"a renewed certificate")
+    scene.fleet.release("targets")
+    scene.lose("default.pem")
+    scene.recall(RELEASES[0])
+    after = await scene.refresh()
+    assert after.recalls.withdraws(digest(RELEASES[0]))
+    assert after.segment_ca_pem == before.segment_ca_pem
+    assert after.general_problem is not None
+    assert after.general_problem.reason is Reason.METADATA_UNREACHABLE
+
+
+async def test_another_products_missing_torrent_is_its_own_problem(scene: Scene) -> None:
+    scene.lose("manifest", "torrent")
+    add_release(scene.fleet, RELEASES[2])
+    scene.fleet.release("patches")
+    scene.recall(RELEASES[2])
+    trusted = await scene.refresh()
+    assert trusted.recalls.withdraws(digest(RELEASES[2]))
+    assert trusted.general_problem is None
+    assert names(trusted) == [("other", "1.0")]
+    assert [(problem.product, problem.version) for problem in trusted.problems] == [("tool", "1.0"), ("tool", "2.0")]
+    assert {problem.reason for problem in trusted.problems} == {Reason.METADATA_UNREACHABLE}
+    assert trusted.problems[1].manifest_sha256 == digest(RELEASES[1])
+    assert "2.0" in trusted.problems[1].detail
+
+
+async def test_a_manifest_that_the_schedule_does_not_name_is_left_out(scene: Scene) -> None:
+    before = await scene.refresh()
+    changed = make_manifest("2.0", 3)
+    add_release(scene.fleet, changed)
+    scene.fleet.release("patches")
+    after = await scene.refresh()
+    assert names(before) == ALL
+    assert names(after) == [ALL[0], ALL[2]]
+    assert [problem.reason for problem in after.problems] == [Reason.DOCUMENT_MALFORMED]
+
+
+async def test_a_withdrawn_release_is_left_out(scene: Scene) -> None:
+    await scene.refresh()
+    del scene.fleet.delegated["patches"].targets[manifest_target("tool", "2.0")]
+    scene.fleet.release("patches")
+    assert names(await scene.refresh()) == [ALL[0], ALL[2]]
+
+
+async def test_a_torrent_that_went_missing_drops_no_manifest_that_was_verified(scene: Scene) -> None:
+    before = await scene.refresh()
+    scene.fleet.add_target("patches", torrent_target("tool", "2.0", "default"), TORRENT + b"2")
+    scene.fleet.release("patches")
+    scene.fleet.refused = dict.fromkeys((path for path in scene.fleet.files if path.endswith("torrent")), 503)
+    after = await scene.refresh()
+    assert after.manifests == before.manifests
+    assert [problem.version for problem in after.problems] == ["2.0"]
+    assert after.general_problem is None
+
+
+async def test_a_source_that_goes_away_is_not_asked_for_every_file(scene: Scene) -> None:
+    before = await scene.refresh()
+    for release in RELEASES:
+        scene.fleet.add_target("patches", torrent_target(release.product, release.version, "default"), TORRENT + b"2")
+    scene.fleet.add_target("policies", POLICY_TARGET, encode(make_policy(version=2)))
+    scene.fleet.release("patches", "policies")
+    scene.recall(RELEASES[0])
+    scene.origin.asked, scene.origin.answers_left = 0, 6  # two roots, timestamp, snapshot; recalls and their list
+    after = await scene.refresh()
+    assert after.recalls.withdraws(digest(RELEASES[0]))
+    assert after.policy == before.policy
+    assert after.manifests == before.manifests
+    assert after.general_problem is not None
+    assert after.general_problem.reason is Reason.METADATA_UNREACHABLE
+    assert scene.origin.asked <= 7
+    scene.origin.answers_left = None
+    assert (await scene.refresh()).policy.version == 2
+
+
+async def test_torrents_are_asked_for_again_after_the_source_was_away(scene: Scene) -> None:
+    await scene.refresh()
+    scene.fleet.add_target("patches", torrent_target("tool", "2.0", "default"), TORRENT + b"2")
+    scene.fleet.release("patches")
+    scene.origin.answers_left = 4
+    trusted = await scene.refresh()
+    with pytest.raises(SourceUnavailable):
+        await scene.source.torrent(trusted.manifests[1])
+    scene.origin.answers_left = None
+    assert await scene.source.torrent(trusted.manifests[1]) == TORRENT + b"2"
+
+
+async def test_the_first_view_ever_must_have_what_the_fleet_goes_by(scene: Scene) -> None:
+    scene.fleet.add_target("policies", POLICY_TARGET, b"\x93\x01\x02\x03")
+    scene.fleet.release("policies")
+    with pytest.raises(BadInput):
+        await scene.refresh()
+    del scene.fleet.delegated["policies"].targets[POLICY_TARGET]
+    scene.fleet.release("policies")
+    with pytest.raises(NotListed):
+        await scene.refresh()
+
+
+async def test_without_recalls_there_is_no_view(scene: Scene) -> None:
+    await scene.refresh()
+    scene.recall(RELEASES[0])
+    scene.lose(".list")
+    with pytest.raises(SourceUnavailable):
+        await scene.refresh()
+
+
+def full(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_full_disk_is_no_bug_of_ours(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrustClient, "refresh", full)
+    with pytest.raises(StorageFailed) as failed:
+        await scene.refresh()
+    assert failed.value.reason is Reason.DISK_FULL
+
+
+async def test_recalls_are_honoured_on_a_disk_that_is_full_of_all_the_rest(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.refresh()
+    scene.recall(RELEASES[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Mirror, "publish", full)
+        patch.setattr("p2pd.adapters.patient_reading.write_atomically", full)
+        trusted = await scene.refresh()
+    assert trusted.recalls.withdraws(digest(RELEASES[0]))
+    assert trusted.general_problem is not None
+    assert trusted.general_problem.reason is Reason.DISK_FULL
+    assert (await scene.refresh()).general_problem is None
