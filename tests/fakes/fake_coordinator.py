@@ -42,6 +42,8 @@ from tests.fakes.fake_uplink import FakeUplink
 
 T = TypeVar("T")
 
+CHECK_SECONDS = 600.0  # between looks for which there is no cause; all that matters here pokes
+
 
 class InPlaceWorker(Worker):
     """Calls in the event loop instead of in a thread."""
@@ -75,42 +77,36 @@ class FakeCoordinator:
         self._keys = keys
         self._clock = clock
         self._life = trio.CancelScope()
-        worker, metrics = InPlaceWorker(), CoordinatorMetrics(lambda: clock.now().timestamp())
-        self._rollouts = Rollouts(
-            take_step=RolloutStep(store=store, repository=self.repository, keys=keys, clock=clock),
-            worker=worker,
-            changes=self.changes,
-            clock=clock,
-            metrics=metrics,
-            pace=Pace(),
-        )
-        self._renewal = OnlineRenewal(
-            repository=self.repository,
-            keys=keys,
-            worker=worker,
-            changes=self.changes,
-            clock=clock,
-            metrics=metrics,
-        )
-        self.desk = ReportDesk(store=store, worker=worker, clock=clock, metrics=metrics, on_news=self.poke)
+        self._worker, self._metrics = InPlaceWorker(), CoordinatorMetrics(lambda: clock.now().timestamp())
+        self._rollouts = self._new_rollouts()
+        self.desk = ReportDesk(store=store, worker=self._worker, clock=clock, metrics=self._metrics, on_news=self.poke)
         self.enrolment = EnrolmentDesk(
             store=store,
-            worker=worker,
+            worker=self._worker,
             authorities=authorities,
             metadata=fleet.repository / "metadata",
             agent_url=fleet.config.agent_url,
             terms=CertificateTerms(),
             clock=clock,
-            metrics=metrics,
+            metrics=self._metrics,
             on_enrolled=self.poke,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Roll out and renew until `stop`; may be run again then."""
-        self._life = trio.CancelScope()
+        """Roll out and renew until `stop`; may be run again then, as a process that remembers nothing."""
+        self._life, self._rollouts = trio.CancelScope(), self._new_rollouts()
+        renewal = OnlineRenewal(
+            repository=self.repository,
+            keys=self._keys,
+            worker=self._worker,
+            changes=self.changes,
+            clock=self._clock,
+            metrics=self._metrics,
+            check_seconds=CHECK_SECONDS,
+        )
         with self._life:
             async with trio.open_nursery() as nursery:
-                await nursery.start(partial(keep_running, self._renewal.run, name="online_renewal"))
+                await nursery.start(partial(keep_running, renewal.run, name="online_renewal"))
                 await nursery.start(partial(keep_running, self._rollouts.run, name="rollouts"))
                 task_status.started()
 
@@ -121,6 +117,16 @@ class FakeCoordinator:
     def poke(self) -> None:
         """What `p2pctl` does after publishing."""
         self._rollouts.poke()
+
+    def _new_rollouts(self) -> Rollouts:
+        return Rollouts(
+            take_step=RolloutStep(store=self._store, repository=self.repository, keys=self._keys, clock=self._clock),
+            worker=self._worker,
+            changes=self.changes,
+            clock=self._clock,
+            metrics=self._metrics,
+            pace=Pace(recheck_seconds=CHECK_SECONDS),
+        )
 
     def line(self, client: str) -> "FakeCoordinatorLine":
         """The coordinator as `client` sees it."""

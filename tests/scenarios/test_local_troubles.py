@@ -12,7 +12,7 @@ async def test_an_installer_that_is_away_for_a_while_is_waited_for(world: World)
     release = world.release("1.0")
     await world.until(lambda: endpoint.stands(release, InstallState.FETCHING))
     endpoint.installer.is_away = True
-    await world.pass_time(900)
+    await world.pass_time(300)
     assert InstallState.STAGED in endpoint.journal.states("1.0")
     assert endpoint.version is None
     problems = (await endpoint.ask("why"))["problems"]
@@ -51,7 +51,7 @@ async def test_a_refusal_of_the_installer_is_final_and_told(world: World) -> Non
     endpoint.installer.inside.fail_next("install", Reason.INSTALL_FAILED)
     release = world.release("1.0")
     await world.until(lambda: endpoint.stands(release, InstallState.FAILED))
-    await world.pass_time(10 * REST_SECONDS)
+    await world.pass_time(5 * REST_SECONDS)
     assert endpoint.installer.asked_for == ["1.0"]
     assert await endpoint.why(release) is Reason.INSTALL_FAILED
     (*_, last) = world.coordinator.reports_of(endpoint.device)
@@ -67,7 +67,7 @@ async def test_a_rollback_that_fails_is_told_and_not_repeated_for_ever(world: Wo
     endpoint.probe.falls_ill("tzdata", "2.0")
     broken = world.release("2.0")
     await world.until(lambda: endpoint.stands(broken, InstallState.FAILED))
-    await world.pass_time(10 * REST_SECONDS)
+    await world.pass_time(5 * REST_SECONDS)
     assert await endpoint.why(broken) is Reason.ROLLBACK_FAILED
     assert endpoint.version == "2.0", "what could not be left is still in use"
     assert endpoint.journal.states("2.0").count(InstallState.ROLLING_BACK) == 1

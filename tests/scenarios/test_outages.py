@@ -19,7 +19,7 @@ async def test_reports_wait_for_the_coordinator_and_arrive_in_order(world: World
     await world.until(lambda: any(endpoint.version for endpoint in endpoints))
     world.coordinator_uplink.cut()
     await world.all_committed(release)
-    await world.pass_time(600)
+    await world.pass_time(200)
     assert all(GOOD_WAY[: len(told(world, endpoint))] == told(world, endpoint) != GOOD_WAY for endpoint in endpoints)
     assert world.coordinator.rollout_of(release.sha256).state == "running", "no evidence is no success"
     world.coordinator_uplink.mend()
@@ -33,7 +33,7 @@ async def test_reports_whose_answers_are_lost_are_kept_once(world: World) -> Non
     world.coordinator.loses_answers = True
     release = world.release("1.0")
     await world.all_committed(release)
-    await world.pass_time(600)
+    await world.pass_time(200)
     world.coordinator.loses_answers = False
     await world.pass_time(120)
     assert told(world, endpoint) == GOOD_WAY
@@ -104,7 +104,7 @@ async def test_expired_metadata_stops_new_installs_and_nothing_else(world: World
     world.sleep_through(2 * 86_400)
     world.payload_uplink.mend()
     await world.until(lambda: all(endpoint.stands(release, InstallState.FAILED) for endpoint in endpoints))
-    await world.pass_time(600)
+    await world.pass_time(200)
     assert [endpoint.version for endpoint in endpoints] == ["1.0", "1.0"]
     assert [await endpoint.why(release) for endpoint in endpoints] == [Reason.METADATA_EXPIRED] * 2
     problem = (await endpoints[0].ask("status"))["metadata"]["problem"]

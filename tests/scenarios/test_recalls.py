@@ -15,7 +15,7 @@ async def test_a_recall_during_probation_sends_the_canary_back(world: World) -> 
     world.recall(bad)
     canary = world.canary_of(bad)
     await world.until(lambda: canary.stands(bad, InstallState.ROLLED_BACK), within=60)
-    await world.pass_time(900)
+    await world.pass_time(400)
     assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 4
     assert [await endpoint.why(bad) for endpoint in endpoints] == [Reason.RECALLED] * 4
     assert canary.journal.states("2.0")[-3:] == [
@@ -36,7 +36,7 @@ async def test_a_recall_of_a_committed_release_sends_everybody_back(world: World
     await world.until(lambda: all(endpoint.stands(bad, InstallState.ROLLED_BACK) for endpoint in endpoints))
     (late,) = await world.enrol(1)
     await world.until(lambda: late.has_committed(good))
-    await world.pass_time(600)
+    await world.pass_time(300)
     assert late.installer.asked_for == ["1.0"]
     assert await late.why(bad) is Reason.RECALLED
     for endpoint in endpoints:
@@ -53,7 +53,7 @@ async def test_a_recall_of_the_only_release_leaves_nothing_in_use(world: World) 
     world.recall(bad)
     await world.until(lambda: not any(endpoint.version for endpoint in endpoints), within=60)
     (late,) = await world.enrol(1)
-    await world.pass_time(600)
+    await world.pass_time(300)
     assert late.installer.asked_for == []
     assert await late.why(bad) is Reason.RECALLED
 
@@ -67,7 +67,7 @@ async def test_a_recall_while_it_is_still_on_its_way(world: World) -> None:
     world.recall(bad)
     await world.until(lambda: all(endpoint.stands(bad, InstallState.FAILED) for endpoint in endpoints), within=60)
     world.payload_uplink.mend()
-    await world.pass_time(600)
+    await world.pass_time(300)
     assert world.copies(bad) == 0
     assert not any(endpoint.installer.asked_for for endpoint in endpoints)
     assert [await endpoint.why(bad) for endpoint in endpoints] == [Reason.RECALLED] * 3

@@ -68,7 +68,7 @@ async def test_a_power_cut_on_the_way_back(world: World, state: InstallState, mo
     await world.until(lambda: endpoint.stands(broken, InstallState.ROLLED_BACK))
     assert_no_state_skipped(endpoint.journal.states("2.0"))
     assert endpoint.journal.states("2.0")[-3:] == WAY_BACK
-    await world.pass_time(600)
+    await world.pass_time(200)
     assert endpoint.journal.states("2.0")[-3:] == WAY_BACK, "it is in quarantine, also after a restart"
     assert endpoint.version == "1.0"
     assert await endpoint.why(broken) is Reason.HEALTH_CHECK_FAILED

@@ -15,7 +15,7 @@ MISUSES: dict[str, Callable[[Schedule], Schedule]] = {
     "drafts everybody into the canary": lambda schedule: with_offers(
         schedule, drafted=tuple(Draft(device=member.device, ring=0) for member in schedule.members)
     ),
-    "lives longer": lambda schedule: replace(schedule, expires=schedule.issued + 86_401),
+    "lives longer": lambda schedule: replace(schedule, expires=schedule.issued + 10 * 86_400),
     "comes from the future": lambda schedule: replace(
         schedule, issued=schedule.issued + 3_600, expires=schedule.expires + 3_600
     ),
@@ -32,12 +32,12 @@ async def test_a_schedule_outside_the_policy_is_refused(world: World, misuse: st
     endpoints = await world.enrol(3)
     world.payload_uplink.cut()  # nobody has installed anything when the coordinator is stolen
     release = world.release("1.0")
-    await world.until(lambda: world.coordinator.rollout_of(release.sha256).open_rings == 1)
+    await world.until(lambda: any(endpoint.attempt is not None for endpoint in endpoints))
     world.coordinator.stop()
     schedule = replace(world.coordinator.schedule_of(SITE), issued=int(world.unix()))
     world.coordinator.misuse_keys(MISUSES[misuse](schedule))
     world.payload_uplink.mend()
-    await world.pass_time(1_200)
+    await world.pass_time(300)
     assert not any(endpoint.installer.asked_for for endpoint in endpoints)
     canary = world.canary_of(release)
     assert await canary.why(release) is Reason.SCHEDULE_OUTSIDE_POLICY
@@ -56,7 +56,7 @@ async def test_a_release_that_the_release_keys_never_signed_does_not_exist(world
     forged = replace(offer, version="6.6", release_counter=66, manifest_sha256="6" * 64)
     swapped = replace(offer, manifest_sha256="7" * 64)
     world.coordinator.misuse_keys(replace(schedule, issued=int(world.unix()), offers=(forged, swapped)))
-    await world.pass_time(900)
+    await world.pass_time(400)
     assert [endpoint.installer.asked_for for endpoint in endpoints] == [["1.0"]] * 2
     assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 2
 
@@ -73,7 +73,7 @@ async def test_nobody_goes_back_to_an_older_release_on_its_word(world: World) ->
     world.coordinator.misuse_keys(
         replace(world.coordinator.schedule_of(SITE), issued=int(world.unix()), offers=offer_of_older)
     )
-    await world.pass_time(900)
+    await world.pass_time(400)
     assert [endpoint.version for endpoint in endpoints] == ["2.0"] * 2
     assert [await endpoint.why(older) for endpoint in endpoints] == [Reason.OLDER_THAN_INSTALLED] * 2
 
@@ -88,7 +88,7 @@ async def test_a_recalled_release_is_not_brought_back_on_its_word(world: World) 
     await world.until(lambda: not any(endpoint.version for endpoint in endpoints))
     world.coordinator.stop()
     world.coordinator.misuse_keys(replace(world.coordinator.schedule_of(SITE), issued=int(world.unix()), offers=offers))
-    await world.pass_time(900)
+    await world.pass_time(400)
     assert not any(endpoint.version for endpoint in endpoints)
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the agent remembers across a power cut: journal, spool, payloads, identity."""
 
+import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from p2pd.adapters.identity_files import Enrolment, IdentityFiles
 from p2pd.adapters.journal_files import JournalFiles
 from p2pd.adapters.payload_files import SPARE_BYTES, PayloadFiles
 from p2pd.adapters.report_spool import ReportSpool
+from p2pd.host.atomic_file import write_atomically
 from p2pd.ports import PayloadStoreFull
-from p2pd.ports_control import Attempt, ProductRecord
+from p2pd.ports_control import Attempt, ProductRecord, StorageFailed
 from signing.devices import DeviceKey
 from signing.envelope import open_envelope
 from signing.errors import BadInput
@@ -46,6 +49,10 @@ def report(sequence: int) -> Report:
         manifest_sha256="a" * 64,
         state=InstallState.COMMITTED,
     )
+
+
+def saying(detail: str) -> Callable[[int], Report]:
+    return lambda sequence: replace(report(sequence), detail=detail)
 
 
 async def test_a_record_is_there_for_the_next_process(tmp_path: Path) -> None:
@@ -101,6 +108,111 @@ async def test_a_full_spool_drops_its_oldest(tmp_path: Path, monkeypatch: pytest
     for _ in range(5):
         await spool.append(report)
     assert [sequence for sequence, _ in await spool.oldest(9)] == [3, 4, 5]
+
+
+def spool_at(directory: Path, *, unix: float = 1_800_000_000.0) -> ReportSpool:
+    return ReportSpool(directory, KEY, RUN, read_unix=lambda: unix)
+
+
+async def sequences(spool: ReportSpool) -> list[int]:
+    return [sequence for sequence, _ in await spool.oldest(99)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"12x", b"-1", b"9" * 30, b"9" * 40, str(2**53).encode()])
+async def test_a_damaged_number_goes_back_to_none_that_was_used(tmp_path: Path, damage: bytes) -> None:
+    spool = spool_at(tmp_path)
+    await spool.append(report)
+    (tmp_path / "next-sequence").write_bytes(damage)
+    for _ in range(2):
+        await spool.append(report)
+    first, second, third = await sequences(spool)
+    assert first == 1
+    assert second >= 1_800_000_000_000
+    assert third == second + 1
+    assert (tmp_path / "next-sequence.unreadable").read_bytes() == damage
+    (tmp_path / "next-sequence").write_bytes(b"?")
+    later = spool_at(tmp_path, unix=1_800_001_000.0)  # also when nothing is spooled that would tell
+    for sequence in (first, second, third):
+        await later.discard(sequence)
+    await later.append(report)
+    assert (await sequences(later))[0] > third
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"payload": ' + b"9" * 50_000])
+async def test_a_damaged_report_is_set_aside_and_the_others_go(tmp_path: Path, damage: bytes) -> None:
+    spool = spool_at(tmp_path)
+    for _ in range(3):
+        await spool.append(report)
+    damaged = tmp_path / "0000000000000002.report"
+    damaged.write_bytes(damage)
+    assert [sequence for sequence, _ in await spool.oldest(2)] == [1, 3]
+    assert await spool.count() == 2
+    assert damaged.with_suffix(".unreadable").read_bytes() == damage
+
+
+@pytest.mark.parametrize("name", ["x.report", "1.report", "9999999999999999.report", "0000000000000000.report"])
+async def test_a_file_that_is_named_otherwise_is_set_aside(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    spool = spool_at(tmp_path)
+    await spool.append(report)
+    assert await sequences(spool) == [1]
+    assert (tmp_path / name).with_suffix(".unreadable").is_file()
+
+
+async def test_reports_move_to_numbers_far_above_and_keep_their_order(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    for detail in ("a", "b", "c"):
+        await spool.append(saying(detail))
+    start = await spool.renumber(2)
+    assert start >= 1_800_000_000_000
+    assert await sequences(spool) == [1, start, start + 1]
+    told = [open_envelope(Report, envelope, KEY.public_pem, where="spool") for _, envelope in await spool.oldest(9)]
+    assert [(one.sequence, one.detail) for one in told] == [(1, "a"), (start, "b"), (start + 1, "c")]
+    await spool.append(report)
+    assert (await sequences(spool))[-1] == start + 2
+
+
+async def test_a_move_that_was_cut_short_is_mended_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = spool_at(tmp_path)
+    for detail in ("a", "b", "c", "d"):
+        await spool.append(saying(detail))
+    with monkeypatch.context() as patch:
+        patch.setattr("p2pd.adapters.report_spool.write_atomically", FullAfter(3))
+        with pytest.raises(StorageFailed) as failed:
+            await spool.renumber(1)
+    assert failed.value.reason is Reason.DISK_FULL
+    assert len(await sequences(spool)) == 6
+    start = await spool.renumber(1)
+    told = [open_envelope(Report, envelope, KEY.public_pem, where="spool") for _, envelope in await spool.oldest(9)]
+    assert [(one.sequence - start, one.detail) for one in told] == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+async def test_what_a_full_disk_does_not_take_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    spool = spool_at(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("p2pd.adapters.report_spool.write_atomically", FullAfter(writes))
+        with pytest.raises(StorageFailed) as failed:
+            await spool.append(report)
+    assert failed.value.reason is Reason.DISK_FULL
+    assert await spool.count() == 0
+    await spool.append(report)
+    assert await sequences(spool) == [1 + writes]
+
+
+class FullAfter:
+    """A disk with room for so many more files."""
+
+    def __init__(self, writes: int) -> None:
+        self._left = writes
+
+    def __call__(self, path: Path, data: bytes) -> None:
+        if self._left == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._left -= 1
+        write_atomically(path, data)
 
 
 async def test_room_is_asked_for_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

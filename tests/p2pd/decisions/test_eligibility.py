@@ -154,3 +154,14 @@ def test_the_newest_is_chosen_and_each_other_has_a_reason(counters: list[int]) -
     newest = max(counters)
     assert choice.start == (f"{newest:064x}" if newest > 1 else None)
     assert set(choice.refusals) == {f"{n:064x}" for n in counters} - {choice.start}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [(301, "5 min 1 s"), (3_600, "1 h"), (93_600, "1 days 2 h"), (10**9, "11574 days 1 h")],
+)
+def test_a_schedule_from_the_future_says_by_how_much_and_whose_clock_to_look_at(ahead: int, words: str) -> None:
+    refusal = check_schedule(schedule(issued=NOW + ahead, expires=NOW + ahead + 60), POLICY, now=NOW)
+    assert refusal is not None
+    assert refusal.reason is Reason.SCHEDULE_OUTSIDE_POLICY
+    assert f"issued {words} ahead of this device's clock" in refusal.detail
