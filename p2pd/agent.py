@@ -31,9 +31,10 @@ from p2pd.config import AgentConfig, addresses, endpoints
 from p2pd.decisions.ambassadors import Timing
 from p2pd.host.control_socket import serve_requests
 from p2pd.host.http_server import Listener, serve_http
+from p2pd.host.live_certificate import LiveCertificate
 from p2pd.host.supervise import keep_running
 from p2pd.host.telemetry import log, metrics_app
-from p2pd.host.tls import client_context, peer_context
+from p2pd.host.tls import client_context
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports import Installer, Lan, Origin, Swarm
 from p2pd.ports_control import Coordinator, HealthProbe, Journal, PayloadStore, Spool, Trust
@@ -135,7 +136,8 @@ async def run_agent(config: AgentConfig, *, config_path: Path) -> None:
         public = await stack.enter_async_context(_client(files.coordinator_ca))
         agent_client = AgentClient(_agent_client(files))
         stack.push_async_callback(agent_client.aclose)
-        peers = await stack.enter_async_context(_peer_client(files))
+        shown = LiveCertificate(files.certificate, files.key)
+        peers = await stack.enter_async_context(_peer_client(files, shown))
         swarm = await stack.enter_async_context(
             open_torrent_session(
                 interfaces=endpoints(hosts, config.torrent_port),
@@ -158,7 +160,7 @@ async def run_agent(config: AgentConfig, *, config_path: Path) -> None:
             trust=trust,
             installer=InstallerSocket(Path(config.installer_socket)),
             journal=JournalFiles(state_dir / "journal", trio.to_thread.run_sync),
-            spool=ReportSpool(state_dir / "spool", files.load_key(), trio.to_thread.run_sync),
+            spool=ReportSpool(state_dir / "spool", files.load_key(), trio.to_thread.run_sync, read_unix=clock.unix),
             store=PayloadFiles(state_dir / "payloads", trio.to_thread.run_sync),
             probe=SystemHealthProbe(),
             clock=clock,
@@ -168,6 +170,7 @@ async def run_agent(config: AgentConfig, *, config_path: Path) -> None:
 
         async def use_certificate(pem: bytes) -> None:
             await trio.to_thread.run_sync(files.save_certificate, pem)
+            shown.reload()
             swarm.use_certificate(pem, files.load_key().to_pem())
             await agent_client.replace(_agent_client(files))
 
@@ -175,7 +178,7 @@ async def run_agent(config: AgentConfig, *, config_path: Path) -> None:
             files.load_key(), files.load_certificate(), coordinator, clock, identity, metrics, use=use_certificate
         )
         async with trio.open_nursery() as nursery:
-            await _serve_mirror(nursery, files, trust.mirror, hosts, config.mirror_port)
+            await _serve_mirror(nursery, files, shown, trust.mirror, hosts, config.mirror_port)
             if config.metrics_port:
                 listener = Listener(host=config.metrics_host, port=config.metrics_port)
                 await nursery.start(partial(serve_http, metrics_app(REGISTRY), listener, drain_seconds=DRAIN_SECONDS))
@@ -207,13 +210,16 @@ async def _discover(
 
 
 async def _serve_mirror(
-    nursery: trio.Nursery, files: IdentityFiles, mirror: Path, hosts: tuple[str, ...], port: int
+    nursery: trio.Nursery,
+    files: IdentityFiles,
+    shown: LiveCertificate,
+    mirror: Path,
+    hosts: tuple[str, ...],
+    port: int,
 ) -> None:
     """Signed metadata for the segment's own devices: mutual TLS by the segment's authority."""
     for host in hosts:
-        listener = Listener(
-            host=host, port=port, certificate=files.certificate, key=files.key, client_ca=files.segment_ca
-        )
+        listener = Listener(host=host, port=port, live=shown, client_ca=files.segment_ca)
         await nursery.start(partial(serve_http, mirror_app(mirror), listener, drain_seconds=DRAIN_SECONDS))
 
 
@@ -246,9 +252,9 @@ def _agent_client(files: IdentityFiles) -> httpx.AsyncClient:
     return httpx.AsyncClient(verify=context, trust_env=False)
 
 
-def _peer_client(files: IdentityFiles) -> httpx.AsyncClient:
+def _peer_client(files: IdentityFiles, shown: LiveCertificate) -> httpx.AsyncClient:
     # The segment's authority signs for its own devices only, so that the name in a certificate adds nothing.
-    context = peer_context(ca_pem=files.segment_ca.read_bytes(), certificate=files.certificate, key=files.key)
+    context = shown.peer_context(ca_pem=files.segment_ca.read_bytes())
     return httpx.AsyncClient(verify=context, trust_env=False)
 
 

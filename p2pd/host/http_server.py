@@ -17,6 +17,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from p2pd.host.http_bounds import REFUSALS, HttpLimits
 from p2pd.host.http_connection import Connection
+from p2pd.host.live_certificate import LiveCertificate
 from p2pd.host.telemetry import AsgiApp, log
 from p2pd.host.tls import server_context
 from signing.errors import BadInput
@@ -34,13 +35,15 @@ _BIND_FAULTS: Mapping[int, tuple[str, str]] = {
 class Listener:
     """Where and how to listen. Port 0 lets the kernel choose.
 
-    `certificate` (with its chain) and `key` make it TLS; `client_ca` then makes client certificates mandatory.
+    `certificate` (with its chain) and `key` make it TLS, and so does `live`, whose certificate may be renewed while it
+    listens; `client_ca` then makes client certificates mandatory.
     """
 
     host: str
     port: int
     certificate: Path | None = None
     key: Path | None = None
+    live: LiveCertificate | None = None
     client_ca: Path | None = None
     limits: HttpLimits = field(default_factory=HttpLimits)
 
@@ -51,7 +54,9 @@ class Listener:
             raise ValueError(f"port {self.port} must be between 0 and 65535")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key go together: name both, or neither")
-        if self.client_ca is not None and self.certificate is None:
+        if self.certificate is not None and self.live is not None:
+            raise ValueError("live holds a certificate and its key: name those, or live")
+        if self.client_ca is not None and self.certificate is None and self.live is None:
             raise ValueError("client_ca asks for certificates of clients, which takes a certificate and key of ours")
 
 
@@ -124,6 +129,8 @@ async def _hang_up_after(seconds: float, connections: set[Connection]) -> None:
 
 
 def _tls(listener: Listener) -> ssl.SSLContext | None:
+    if listener.live is not None:
+        return listener.live.server_context(client_ca=listener.client_ca)
     if listener.certificate is None or listener.key is None:
         return None
     return server_context(certificate=listener.certificate, key=listener.key, client_ca=listener.client_ca)

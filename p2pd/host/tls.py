@@ -16,7 +16,7 @@ def client_context(*, ca_pem: bytes, certificate: Path | None = None, key: Path 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _trust(context, ca_pem, where="CA certificate")
     if certificate is not None and key is not None:
-        _identify(context, certificate, key)
+        identify(context, certificate, key)
     elif certificate is not None or key is not None:
         raise BadInput(str(certificate or key), "a certificate and its key go together", "name both, or neither")
     return context
@@ -43,7 +43,7 @@ def server_context(*, certificate: Path, key: Path, client_ca: Path | None = Non
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
-    _identify(context, certificate, key)
+    identify(context, certificate, key)
     if client_ca is not None:
         try:
             ca_pem = client_ca.read_bytes()
@@ -62,7 +62,8 @@ def _trust(context: ssl.SSLContext, ca_pem: bytes, *, where: str) -> None:
         raise BadInput(where, "holds no PEM certificate") from None
 
 
-def _identify(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+def identify(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Show `certificate` in all handshakes to come, in place of whatever was shown. Raises BadInput."""
     for path in (certificate, key):
         try:
             path.open("rb").close()

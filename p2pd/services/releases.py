@@ -119,6 +119,10 @@ class Releases:
                 self._begin(nursery, trusted, choice.start)
             for candidate in candidates:
                 says[candidate.offer.manifest_sha256] = self._why(candidate.offer, choice)
+        for unread in trusted.problems:
+            refusal = Refusal(reason=unread.reason, detail=unread.detail)
+            why = Why(product=unread.product, version=unread.version, state="not started", refusal=refusal)
+            says.setdefault(unread.manifest_sha256, why)
         self._say(says)
         await self._keep_for_others(trusted)
 
@@ -136,7 +140,9 @@ class Releases:
 
     def _general_refusal(self, trusted: Trusted) -> Refusal | None:
         """What stands against installing anything new at all."""
-        now = self._tools.clock.now()
+        now, problem = self._tools.clock.now(), trusted.general_problem
+        if problem is not None:
+            return Refusal(reason=problem.reason, detail=problem.detail)
         if trusted.schedule is None:
             return Refusal(reason=Reason.SCHEDULE_MISSING, detail=f"site {self._tools.identity.site!r}")
         return check_freshness(trusted.expiries, now=now) or check_schedule(

@@ -9,11 +9,13 @@ import trio
 from p2pd.host.backoff import jittered, restart_delay
 from p2pd.host.telemetry import log
 from p2pd.host.wall_clock import WallClock
-from p2pd.ports_control import Coordinator, CoordinatorUnavailable, Refused
+from p2pd.ports_control import Coordinator, CoordinatorUnavailable, Refused, StorageFailed
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.site import Identity
 from signing.devices import DeviceCertificate, DeviceKey, read_device_certificate
 from signing.envelope import seal
+from signing.errors import SigningError
+from signing.reasons import Reason
 from signing.renewal import RenewalRequest
 
 LOOK_SECONDS = 3_600.0  # a laptop's clock jumps over whole sleeps, so look again now and then
@@ -56,10 +58,9 @@ class Renewal:
                 continue
             try:
                 await self._renew()
-            except (CoordinatorUnavailable, Refused) as problem:
+            except (CoordinatorUnavailable, Refused, SigningError, OSError) as problem:  # OSError: ours, to store it
                 failures += 1
-                reason = problem.reason if isinstance(problem, Refused) else None
-                _log.warning("certificate not renewed", reason=reason, why=str(problem))
+                _log.warning("certificate not renewed", reason=_reason(problem), why=str(problem))
                 pause = restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)
                 await trio.sleep(jittered(pause, 0.2, draw=random.random()))  # noqa: S311 (spreads load, guards nothing)
             else:
@@ -78,3 +79,11 @@ class Renewal:
         await self._use(pem)
         self._certificate = certificate
         _log.info("certificate renewed", until=certificate.not_after.isoformat())
+        if certificate.renewal_due() <= self._clock.now():
+            raise CoordinatorUnavailable("the new certificate is due for renewal already; compare the clocks")
+
+
+def _reason(problem: Exception) -> Reason | None:
+    if isinstance(problem, OSError):
+        return StorageFailed(problem).reason
+    return problem.reason if isinstance(problem, Refused | SigningError) else None

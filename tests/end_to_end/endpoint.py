@@ -14,11 +14,11 @@ from p2pd.config import AgentConfig
 from p2pd.host.config_file import load_config
 from p2pd.host.control_socket import request
 from tests.end_to_end.processes import Daemon, Finished, Processes, command
+from tests.end_to_end.scraping import Metrics, scrape
 from tests.end_to_end.template import Release
 from tests.end_to_end.waiting import eventually
 
 ANSWER_SECONDS = 20.0
-METRICS_PORT = 9465
 
 
 class Endpoint:
@@ -54,7 +54,6 @@ class Endpoint:
             f'control_socket = "{directory}/p2pd.sock"\n'
             f'installer_socket = "{directory}/install.sock"\n'
             f'metrics_host = "{self.address}"\n'
-            f"metrics_port = {METRICS_PORT}\n"
             f"{more}\n[swarm]\n" + "".join(f"{key} = {value}\n" for key, value in swarm.items())
         )
         self.installer_config.write_text(
@@ -117,6 +116,10 @@ class Endpoint:
     async def status(self) -> dict[str, Any]:
         """What `p2pd status --json` prints."""
         return await self.ask("status")
+
+    async def metrics(self) -> Metrics:
+        """The daemon's metrics."""
+        return await scrape(self.address, AgentConfig.metrics_port)
 
     async def run(self, *arguments: str | Path) -> Finished:
         """A command of `p2pd`, as a process."""

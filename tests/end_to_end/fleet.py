@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import trio
-from prometheus_client.parser import text_string_to_metric_families
 
 from p2pd.host.control_socket import request
 from seeds.adapters.store import Store
@@ -24,6 +22,7 @@ from signing.repository import Repository
 from signing.token import EnrolmentToken
 from tests.end_to_end.endpoint import Endpoint
 from tests.end_to_end.processes import Daemon, Finished, Processes, command
+from tests.end_to_end.scraping import Metrics, scrape
 from tests.end_to_end.template import METRICS_PORT, OFFLINE, ONLINE, SEGMENTS, Release, Template
 from tests.end_to_end.waiting import eventually
 
@@ -167,25 +166,14 @@ class FleetUnderTest:
 
         return await eventually(look, lambda now: now.items() >= facts.items(), f"{release.version}: {facts}")
 
+    async def metrics(self) -> Metrics:
+        """The running coordinator's metrics."""
+        return await scrape(self.address, METRICS_PORT)
+
     async def served_bytes(self) -> int:
         """Payload bytes that have left the origin since it started, by its own metrics."""
-        metrics = await scrape(self.address)
+        metrics = await self.metrics()
         return int(metrics.get(("seeds_bytes_served_total", ("payloads",)), 0))
-
-
-Metrics = dict[tuple[str, tuple[str, ...]], float]
-
-
-async def scrape(address: str) -> Metrics:
-    """The metrics of a daemon, by sample name and label values."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"http://{address}:{METRICS_PORT}/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    return {
-        (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
 
 
 async def start_all(*endpoints: Endpoint) -> None:

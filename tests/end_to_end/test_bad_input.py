@@ -10,10 +10,10 @@ import trio
 
 from p2pd.config import AgentConfig
 from signing.codec import encode
-from tests.end_to_end.endpoint import METRICS_PORT, Endpoint
+from tests.end_to_end.endpoint import Endpoint
 from tests.end_to_end.fleet import FleetUnderTest
 from tests.end_to_end.processes import Finished
-from tests.end_to_end.template import AGENT_PORT, PUBLIC_PORT
+from tests.end_to_end.template import AGENT_PORT, METRICS_PORT, PUBLIC_PORT
 
 ELSE = hashlib.sha256(b"somebody else's").hexdigest()
 
@@ -77,7 +77,7 @@ async def test_daemons_that_cannot_start(fleet: FleetUnderTest) -> None:
 
 async def agents_that_cannot_start(enrolled: Endpoint, newcomer: Endpoint) -> None:
     refused(await newcomer.run("run"), "this endpoint is not enrolled", "p2pd enroll TOKEN")
-    for port in (AgentConfig.torrent_port, AgentConfig.mirror_port, METRICS_PORT):
+    for port in (AgentConfig.torrent_port, AgentConfig.mirror_port, AgentConfig.metrics_port):
         with socket.create_server((enrolled.address, port)):
             refused(await enrolled.run("run"), enrolled.address, str(port), "in use", "configure another")
 

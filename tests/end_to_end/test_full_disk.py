@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ async def test_endpoints_without_room(fleet: FleetUnderTest, disks: SmallDisks) 
     large = await fleet.release("1.1", 2)
     for endpoint in (fetching, installing):
         await endpoint.reaches(large, "failed", reason=Reason.DISK_FULL, installed=small.version)
-        assert (await endpoint.why(large))["reason"] == Reason.DISK_FULL
+        await eventually(
+            partial(endpoint.why, large), lambda now: now["reason"] == Reason.DISK_FULL, f"{endpoint.name} says why"
+        )
         current = disks.seen(endpoint.current(small))
         assert (current / "version").read_bytes() == small.files["version"]
 

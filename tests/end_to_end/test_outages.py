@@ -12,7 +12,7 @@ from signing.envelope import peek
 from signing.policy import Gate, Ring
 from signing.report import InstallState, Report
 from tests.end_to_end.endpoint import Endpoint
-from tests.end_to_end.fleet import FleetUnderTest, scrape, start_all
+from tests.end_to_end.fleet import FleetUnderTest, start_all
 from tests.end_to_end.template import PUBLIC_PORT
 from tests.end_to_end.waiting import eventually
 from tests.end_to_end.wan import open_wan
@@ -73,7 +73,7 @@ async def knows_all_that_is_published(endpoint: Endpoint, fleet: FleetUnderTest)
 
 async def reports_wait(endpoint: Endpoint) -> None:
     async def look() -> tuple[float, int]:
-        return (await scrape(endpoint.address))["p2pd_spooled_reports", ()], len(endpoint.spooled())
+        return (await endpoint.metrics())["p2pd_spooled_reports", ()], len(endpoint.spooled())
 
     await eventually(look, lambda now: now[0] == now[1] == len(WAY), f"{endpoint.name} keeps its reports")
 

@@ -14,7 +14,7 @@ import trio
 from signing.policy import Gate, Ring
 from signing.reasons import Reason
 from tests.end_to_end.endpoint import Endpoint, read_log
-from tests.end_to_end.fleet import PRODUCT, FleetUnderTest, scrape, start_all
+from tests.end_to_end.fleet import PRODUCT, FleetUnderTest, start_all
 from tests.end_to_end.template import Release
 from tests.end_to_end.waiting import eventually
 
@@ -153,9 +153,9 @@ async def the_coordinator_tells_the_truth(fleet: FleetUnderTest, release: Releas
 
 
 async def metrics_keep_their_names(fleet: FleetUnderTest) -> None:
-    assert (await scrape(fleet.address)).keys() >= COORDINATOR_METRICS
+    assert (await fleet.metrics()).keys() >= COORDINATOR_METRICS
     for endpoint in fleet.endpoints:
-        metrics = await scrape(endpoint.address)
+        metrics = await endpoint.metrics()
         assert metrics.keys() >= AGENT_METRICS
         seen = await endpoint.attempt(PRODUCT)
         for source in ("lan", "origin", "web"):

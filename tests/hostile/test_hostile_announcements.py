@@ -108,7 +108,7 @@ async def test_a_flood_of_names_hides_nobody(attacker: socket.socket) -> None:
     async with open_lan(["127.0.0.2"]) as listener, open_lan(["127.0.0.3"]) as speaker:
         for start in range(0, len(names), 40):
             attacker.sendto(packet(*(record(OURS, PTR, name) for name in names[start : start + 40])), GROUP)
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
         for number in range(200):
             attacker.sendto(announcement(instance=b"%016x" % (1 << 60 | number)), GROUP)
         honest = Announcement(torrent_port=7001, mirror_port=0, tags=frozenset({secrets.token_bytes(8)}))

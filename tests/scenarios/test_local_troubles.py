@@ -76,8 +76,8 @@ async def test_a_rollback_that_fails_is_told_and_not_repeated_for_ever(world: Wo
 
 
 async def test_a_full_disk_is_tried_again_after_a_rest(world: World) -> None:
-    first, second = await world.enrol(2)
     world.open_all_rings()
+    first, second = await world.enrol(2)
     first.swarm.room_bytes = 1_000
     release = world.release("1.0")
     await world.until(lambda: first.stands(release, InstallState.FAILED))

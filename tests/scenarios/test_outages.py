@@ -13,8 +13,8 @@ def told(world: World, endpoint: SimulatedEndpoint) -> list[InstallState]:
 
 
 async def test_reports_wait_for_the_coordinator_and_arrive_in_order(world: World) -> None:
-    endpoints = await world.enrol(3)
     world.open_all_rings()
+    endpoints = await world.enrol(3)
     release = world.release("1.0")
     await world.until(lambda: any(endpoint.version for endpoint in endpoints))
     world.coordinator_uplink.cut()
@@ -42,8 +42,8 @@ async def test_reports_whose_answers_are_lost_are_kept_once(world: World) -> Non
 
 async def test_a_coordinator_that_refuses_everything_stops_nobody(world: World) -> None:
     """A static mirror of the origin has no coordinator behind it, and a proxy may forbid it."""
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     world.coordinator.refuses_everything = True
     release = world.release("1.0")
     await world.all_committed(release)
@@ -52,8 +52,8 @@ async def test_a_coordinator_that_refuses_everything_stops_nobody(world: World) 
 
 
 async def test_a_site_that_is_cut_off_finishes_from_its_lan(world: World) -> None:
-    endpoints = await world.enrol(4)
     world.open_all_rings()
+    endpoints = await world.enrol(4)
     release = world.release("1.0", pieces=400)
     first, *others = world.ranked(release)
     await world.until(lambda: world.origin.sent[first.device] == release.size)
@@ -67,8 +67,8 @@ async def test_a_site_that_is_cut_off_finishes_from_its_lan(world: World) -> Non
 
 async def test_metadata_travels_from_peer_to_peer(world: World) -> None:
     """Only one of them has internet when a release comes out."""
-    lucky, *cut_off = await world.enrol(3)
     world.open_all_rings()
+    lucky, *cut_off = await world.enrol(3)
     await world.pass_time(30)
     world.cut_off(*cut_off)
     release = world.release("1.0")
@@ -80,8 +80,8 @@ async def test_metadata_travels_from_peer_to_peer(world: World) -> None:
 
 
 async def test_an_endpoint_that_starts_offline_knows_what_it_knew(world: World) -> None:
-    first, second = await world.enrol(2)
     world.open_all_rings()
+    first, second = await world.enrol(2)
     release = world.release("1.0", pieces=400)
     ahead, behind = (first, second) if world.ranked(release)[0] is first else (second, first)
     await world.until(lambda: world.origin.sent[ahead.device] == release.size)
@@ -93,8 +93,8 @@ async def test_an_endpoint_that_starts_offline_knows_what_it_knew(world: World) 
 
 
 async def test_expired_metadata_stops_new_installs_and_nothing_else(world: World) -> None:
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     before = world.release("1.0")
     await world.all_committed(before)
     world.payload_uplink.cut()
@@ -104,7 +104,7 @@ async def test_expired_metadata_stops_new_installs_and_nothing_else(world: World
     world.sleep_through(2 * 86_400)
     world.payload_uplink.mend()
     await world.until(lambda: all(endpoint.stands(release, InstallState.FAILED) for endpoint in endpoints))
-    await world.pass_time(200)
+    await world.pass_time(400)  # long enough for a refresh that nothing has called for
     assert [endpoint.version for endpoint in endpoints] == ["1.0", "1.0"]
     assert [await endpoint.why(release) for endpoint in endpoints] == [Reason.METADATA_EXPIRED] * 2
     problem = (await endpoints[0].ask("status"))["metadata"]["problem"]
@@ -114,8 +114,8 @@ async def test_expired_metadata_stops_new_installs_and_nothing_else(world: World
 
 
 async def test_expired_metadata_does_not_keep_anybody_from_going_back(world: World) -> None:
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     good = world.release("1.0")
     await world.all_committed(good)
     broken = world.release("2.0", probation_seconds=3_600.0)

@@ -59,8 +59,8 @@ async def test_a_recall_of_the_only_release_leaves_nothing_in_use(world: World) 
 
 
 async def test_a_recall_while_it_is_still_on_its_way(world: World) -> None:
-    endpoints = await world.enrol(3)
     world.open_all_rings()
+    endpoints = await world.enrol(3)
     world.payload_uplink.cut()
     bad = world.release("1.0")
     await world.until(lambda: all(endpoint.stands(bad, InstallState.FETCHING) for endpoint in endpoints))
@@ -87,8 +87,8 @@ async def test_a_recall_of_what_is_in_use_counts_even_after_a_later_release_fail
 
 
 async def test_a_recall_reaches_an_endpoint_without_internet_through_its_peers(world: World) -> None:
-    lucky, cut_off = await world.enrol(2)
     world.open_all_rings()
+    lucky, cut_off = await world.enrol(2)
     bad = world.release("1.0")
     await world.all_committed(bad)
     world.cut_off(cut_off)
@@ -97,8 +97,8 @@ async def test_a_recall_reaches_an_endpoint_without_internet_through_its_peers(w
 
 
 async def test_a_release_that_was_recalled_while_the_endpoint_slept_goes_back_when_it_wakes(world: World) -> None:
-    awake, asleep = await world.enrol(2)
     world.open_all_rings()
+    awake, asleep = await world.enrol(2)
     good = world.release("1.0")
     await world.completed(good)
     bad = world.release("2.0")

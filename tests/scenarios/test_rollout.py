@@ -6,6 +6,7 @@ from signing.report import InstallState
 from tests.scenarios.good_way import GOOD_WAY
 from tests.simulator.world import CANARY_SOAK_SECONDS, World
 
+
 async def test_a_release_reaches_the_canary_first_and_then_everyone(world: World) -> None:
     endpoints = await world.enrol(6)
     release = world.release("1.0")
@@ -20,8 +21,7 @@ async def test_a_release_reaches_the_canary_first_and_then_everyone(world: World
     assert world.copies(release) <= 1.1
     assert set(world.origin.sent) == {canary.device}, "the others took it from the LAN"
     for endpoint in endpoints:
-        await world.until(lambda endpoint=endpoint: len(world.coordinator.reports_of(endpoint.device)) == len(GOOD_WAY))
-        reports = world.coordinator.reports_of(endpoint.device)
+        reports = await world.told(endpoint, InstallState.COMMITTED)
         assert [report.state for report in reports] == GOOD_WAY
         assert [report.sequence for report in reports] == list(range(1, 8))
         assert reports[-1].bytes_lan + reports[-1].bytes_origin == release.size
@@ -31,8 +31,8 @@ async def test_a_release_reaches_the_canary_first_and_then_everyone(world: World
 
 async def test_one_endpoint_fetches_for_a_site_that_starts_at_once(world: World) -> None:
     """All rings open together here, so that nobody has the release before the others."""
-    endpoints = await world.enrol(6)
     world.open_all_rings()
+    endpoints = await world.enrol(6)
     release = world.release("1.0")
     await world.all_committed(release)
     assert world.copies(release) <= 1.1
@@ -77,8 +77,8 @@ async def test_a_release_that_mends_the_broken_one_goes_out_as_usual(world: Worl
 
 
 async def test_two_products_do_not_wait_for_each_other(world: World) -> None:
-    endpoints = await world.enrol(3)
     world.open_all_rings()
+    endpoints = await world.enrol(3)
     for endpoint in endpoints:
         endpoint.probe.falls_ill("openssl", "3.0")
     good, broken = world.release("1.0"), world.release("3.0", product="openssl")

@@ -46,8 +46,8 @@ async def test_a_schedule_outside_the_policy_is_refused(world: World, misuse: st
 
 
 async def test_a_release_that_the_release_keys_never_signed_does_not_exist(world: World) -> None:
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     good = world.release("1.0")
     await world.completed(good)
     world.coordinator.stop()
@@ -62,8 +62,8 @@ async def test_a_release_that_the_release_keys_never_signed_does_not_exist(world
 
 
 async def test_nobody_goes_back_to_an_older_release_on_its_word(world: World) -> None:
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     older = world.release("1.0")
     await world.completed(older)
     offer_of_older = world.coordinator.schedule_of(SITE).offers
@@ -79,8 +79,8 @@ async def test_nobody_goes_back_to_an_older_release_on_its_word(world: World) ->
 
 
 async def test_a_recalled_release_is_not_brought_back_on_its_word(world: World) -> None:
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     bad = world.release("1.0")
     await world.completed(bad)
     offers: tuple[Offer, ...] = world.coordinator.schedule_of(SITE).offers
@@ -94,8 +94,8 @@ async def test_a_recalled_release_is_not_brought_back_on_its_word(world: World) 
 
 async def test_a_policy_that_is_newer_than_the_schedule_condemns_nothing(world: World) -> None:
     """For a moment every change of policy looks like a theft; what was under way goes on afterwards."""
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     world.payload_uplink.cut()
     release = world.release("1.0")
     await world.until(lambda: all(endpoint.attempt is not None for endpoint in endpoints))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes find their way: about one copy from the origin for a site, whoever dies, lies, or is silent."""
 
+from typing import Any
+
 import pytest
 
 from p2pd.decisions.ambassadors import Timing
@@ -12,7 +14,7 @@ from tests.simulator.hostile_peer import mute_peer
 from tests.simulator.world import World
 
 GRACE_SECONDS = 4.0  # for discovery to settle, and for the LAN
-SEVERAL_REQUESTS = {"pieces": 72, "piece_bytes": 2**18}  # 18 MiB: three range requests
+SEVERAL_REQUESTS: dict[str, Any] = {"pieces": 72, "piece_bytes": 2**18}  # 18 MiB: three range requests
 
 
 def seconds_to_stage(endpoint: SimulatedEndpoint, version: str) -> float:
@@ -21,8 +23,8 @@ def seconds_to_stage(endpoint: SimulatedEndpoint, version: str) -> float:
 
 
 async def test_the_next_in_rank_takes_over_from_an_ambassador_that_dies(world: World) -> None:
-    await world.enrol(5)
     world.open_all_rings()
+    await world.enrol(5)
     world.origin.bytes_per_second = 200_000
     release = world.release("1.0", pieces=120)
     first, second, *others = world.ranked(release)
@@ -41,8 +43,8 @@ async def test_the_next_in_rank_takes_over_from_an_ambassador_that_dies(world: W
 
 async def test_a_takeover_lasts_for_as_long_as_the_ambassador_is_silent(world: World) -> None:
     """The successor loses patience once, not before each of its requests."""
-    await world.enrol(3)
     world.open_all_rings()
+    await world.enrol(3)
     release = world.release("1.0", **SEVERAL_REQUESTS)
     first, second, _ = world.ranked(release)
     world.payload_uplink.cut(first.device)  # alive on the LAN, and of no use
@@ -68,8 +70,8 @@ async def test_a_late_joiner_takes_everything_from_the_lan(world: World) -> None
 
 async def test_a_peer_that_offers_everything_and_sends_nothing_costs_two_stalls(world: World) -> None:
     """Not two stalls for each request to the origin."""
-    victim, hostile = await world.enrol(2)
     world.open_all_rings()
+    victim, hostile = await world.enrol(2)
     hostile.kill()
     release = world.release("1.0", **SEVERAL_REQUESTS)
     async with mute_peer(world, hostile, release):
@@ -81,8 +83,8 @@ async def test_a_peer_that_offers_everything_and_sends_nothing_costs_two_stalls(
 
 @pytest.mark.parametrize("fault", Fault)
 async def test_an_origin_with_a_fault_is_asked_again_until_it_is_well(world: World, fault: Fault) -> None:
-    endpoints = await world.enrol(2)
     world.open_all_rings()
+    endpoints = await world.enrol(2)
     world.origin.fault = fault
     release = world.release("1.0")
     await world.pass_time(120)

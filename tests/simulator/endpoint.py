@@ -4,7 +4,6 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,9 @@ from tests.fakes.fake_health_probe import FakeHealthProbe
 from tests.fakes.fake_lan import FakeLan, FakeLanNetwork
 from tests.fakes.fake_swarm import FakeSwarm, FakeSwarmNetwork
 from tests.simulator.administrator import PRODUCT, Release
-from tests.simulator.virtual_time import in_place
 from tests.simulator.installer_process import InstallerProcess
 from tests.simulator.static_servers import StaticServers
+from tests.simulator.virtual_time import in_place
 from tests.simulator.watched_journal import WatchedJournal
 
 TORRENT_PORT, MIRROR_PORT = 7681, 7682

@@ -28,9 +28,7 @@ async def in_place(sync_fn: Callable[..., T], *args: Any) -> T:
     return sync_fn(*args)
 
 
-def on_virtual_time(
-    main: Callable[[], Awaitable[T]], *, clock: Clock | None, instruments: Sequence[Instrument]
-) -> T:
+def on_virtual_time(main: Callable[[], Awaitable[T]], *, clock: Clock | None, instruments: Sequence[Instrument]) -> T:
     """`trio.run` for pytest-trio's mark: `pytest.mark.trio(run=on_virtual_time)`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio.to_thread, "run_sync", _refuse_thread)

@@ -4,6 +4,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from seeds.signers import open_online_keys
 from signing.codec import decode
 from signing.devices import DeviceKey
 from signing.policy import POLICY_TARGET, Policy, Ring
+from signing.report import InstallState, Report
 from signing.repository import Repository
 from signing.schedule import Member
 from tests.fakes.fake_coordinator import FakeCoordinator
@@ -116,7 +118,7 @@ class World:
     async def until(self, condition: Callable[[], bool], *, within: float = 1_200.0) -> None:
         """Let time pass until `condition` holds. Fails after `within` virtual seconds."""
         with trio.move_on_after(within):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 (nobody tells of conditions, and looking is free on virtual time)
                 await trio.sleep(LOOK_SECONDS)
         if not condition():
             raise AssertionError(f"not within {within:g} s: {self._describe()}")
@@ -170,6 +172,16 @@ class World:
     @property
     def _uplinks(self) -> tuple[FakeUplink, ...]:
         return self.payload_uplink, self.metadata_uplink, self.coordinator_uplink
+
+    async def told(self, endpoint: SimulatedEndpoint, last: InstallState) -> tuple[Report, ...]:
+        """The reports of an endpoint, as soon as the coordinator has heard of that state."""
+        reports = partial(self.coordinator.reports_of, endpoint.device)
+        await self.until(lambda: any(report.state is last for report in reports()))
+        return reports()
+
+    def has_left_origin(self, release: Release, copies: float) -> bool:
+        """Whether the origin has sent more than so many copies of the release, if it is the only one."""
+        return self.copies(release) > copies
 
     def copies(self, release: Release) -> float:
         """How often the release left the origin, since the start of the world, if it is the only one."""

@@ -71,9 +71,9 @@ def says(device: str, *, version: int = 7, carries: Iterable[str] = (), now: int
     return Announcement(torrent_port=PORT, mirror_port=7682, tags=tags)
 
 
-def stranger(instance: str | None = None) -> Sighting:
+def stranger() -> Sighting:
     return Sighting(
-        instance=instance or secrets.token_hex(8),
+        instance=secrets.token_hex(8),
         endpoint=Endpoint(host="10.6.6.6", port=1),
         mirror_port=0,
         tags=frozenset(secrets.token_bytes(8) for _ in range(MAX_TAGS)),
@@ -245,14 +245,14 @@ def test_a_stranger_costs_one_look_and_no_more_than_so_many_are_looked_at_again(
         def recognise(self, sighting: Sighting) -> None:
             looks.append(sighting.instance)
 
-    neighbourhood = Neighbourhood()
+    neighbourhood, somebody = Neighbourhood(), stranger()
     for number in range(2 * MAX_UNREAD):
-        assert not neighbourhood.see(stranger(str(number)), 0)
+        assert not neighbourhood.see(replace(somebody, instance=str(number)), 0)
     assert looks == []
     neighbourhood.read_with(CountingBook())  # type: ignore[arg-type]  # all that it asks of a TagBook
     assert looks == [str(number) for number in range(MAX_UNREAD, 2 * MAX_UNREAD)]
     looks.clear()
-    neighbourhood.see(stranger("new"), 1)
+    neighbourhood.see(replace(somebody, instance="new"), 1)
     assert looks == ["new"]
     looks.clear()
     neighbourhood.read_with(CountingBook())  # type: ignore[arg-type]  # as above
