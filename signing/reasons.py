@@ -40,6 +40,7 @@ class Reason(StrEnum):
     WAITING_FOR_AMBASSADOR = "waiting_for_ambassador"
     DISCOVERY_SETTLING = "discovery_settling"
     TOOK_OVER_STALLED = "took_over_stalled"
+    AMBASSADORS_UNSEEN = "ambassadors_unseen"
     ORIGIN_UNREACHABLE = "origin_unreachable"
     ORIGIN_REFUSED = "origin_refused"
     NO_PEERS = "no_peers"
@@ -106,6 +107,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.WAITING_FOR_AMBASSADOR: "a better-ranked endpoint of this site fetches from the origin",
     Reason.DISCOVERY_SETTLING: "waiting a moment for better-ranked endpoints to show themselves",
     Reason.TOOK_OVER_STALLED: "nothing moved, so this endpoint fetches from the origin in the ambassador's place",
+    Reason.AMBASSADORS_UNSEEN: "no better-ranked endpoint shows itself, so this one fetches from the origin",
     Reason.ORIGIN_UNREACHABLE: "the origin does not answer",
     Reason.ORIGIN_REFUSED: "the origin answered with an error or with the wrong bytes",
     Reason.NO_PEERS: "no endpoint on this LAN has shown itself with this release",

@@ -104,8 +104,8 @@ _TABLE = (
         threshold=1,
         lifetime=timedelta(days=1),
         is_online=True,
-        power="may delay, reorder, halt and open rollouts within the signed policy; may not release, alter or downgrade a "
-        "patch, nor cross a segment.",
+        power="may delay, reorder, halt and open rollouts within the signed policy; may not release, alter or "
+        "downgrade a patch, nor cross a segment.",
     ),
     FleetRole(
         name="snapshot",

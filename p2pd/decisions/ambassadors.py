@@ -41,10 +41,18 @@ class SiteView:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """Go to the origin; `ambassadors` share the pieces, `me` among them. `reason` is set when it is a takeover."""
+    """Go to the origin; `ambassadors` share the pieces, `me` among them.
+
+    `reason` is set when it is not simply this endpoint's turn: a takeover, or better-ranked ones who never showed up.
+    """
 
     ambassadors: tuple[str, ...]
     reason: Reason | None = None
+
+    @property
+    def is_takeover(self) -> bool:
+        """Somebody else may be fetching, too."""
+        return self.reason is Reason.TOOK_OVER_STALLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +87,8 @@ def decide_role(view: SiteView, *, now: float, timing: Timing, ambassador_count:
     live = view.live
     ambassadors = live[:ambassador_count]
     if view.me in ambassadors:
-        return Fetch(ambassadors=ambassadors)
+        is_first = view.me in view.ranked[:ambassador_count]
+        return Fetch(ambassadors=ambassadors, reason=None if is_first else Reason.AMBASSADORS_UNSEEN)
     distance = live.index(view.me) - ambassador_count + 1
     my_turn = max(view.last_progress, view.watching_since) + timing.stall * distance
     if now >= my_turn:

@@ -8,7 +8,7 @@ import trio
 
 from p2pd.decisions.ambassadors import Fetch, SiteView, Timing, Wait, decide_role, peers_are_trusted, rank
 from p2pd.decisions.eligibility import ring_is_open
-from p2pd.decisions.stripes import PieceRun, next_run
+from p2pd.decisions.stripes import PieceRun, entry_point, next_run
 from p2pd.host.backoff import restart_delay
 from p2pd.host.latest import Latest, first_of
 from p2pd.host.telemetry import log
@@ -162,6 +162,7 @@ class Filler:
             have=progress.have,
             peers_have=peers_have,
             longest=max(1, LONGEST_RUN_BYTES // progress.piece_bytes),
+            start_at=entry_point(self._identity.device, progress.piece_count) if role.is_takeover else 0,
         )
 
     async def _fetch(self, run: PieceRun, progress: TransferProgress) -> None:
@@ -177,6 +178,8 @@ class Filler:
                     await self._hand_over(piece, bytes(buffer[:size]))
                     del buffer[:size]
                     piece += 1
+                    if piece < run.first + run.count and not self._is_missing(piece):
+                        return  # somebody else brings the same pieces: leave the rest to them
         if piece < run.first + run.count:
             raise OriginFailure(
                 Reason.ORIGIN_REFUSED, f"the origin sent {len(buffer)} bytes of piece {piece} and stopped"
@@ -190,6 +193,11 @@ class Filler:
             self._brought += 1
             self._introduced += not before.peers_have[piece]
         self._observe(self._transfer.progress())
+
+    def _is_missing(self, piece: int) -> bool:
+        progress = self._transfer.progress()
+        trusted = peers_are_trusted(last_gain=self._served_at, now=trio.current_time(), timing=self._timing)
+        return not progress.have[piece] and not (trusted and progress.peers_have[piece])
 
     def _piece_size(self, piece: int, progress: TransferProgress) -> int:
         return min(progress.piece_bytes, progress.total_bytes - piece * progress.piece_bytes)

@@ -99,6 +99,36 @@ async def test_a_daemon_that_dies_while_the_installer_works_finds_the_work_done(
     assert_no_state_skipped(endpoint.journal.states("1.0"))
 
 
+async def test_a_release_that_was_recalled_while_the_daemon_was_dead_is_undone(world: World) -> None:
+    """p2pd-install had brought it in by then; to be refused now would leave it in use and nobody watching."""
+    (endpoint,) = await world.enrol(1)
+    good = world.release("1.0")
+    await world.completed(good)
+    endpoint.installer.inside.seconds = 30.0
+    bad = world.release("2.0")
+    await world.until(lambda: endpoint.stands(bad, InstallState.INSTALLING))
+    endpoint.kill()
+    await world.pass_time(60)
+    assert endpoint.version == "2.0"
+    world.recall(bad)
+    endpoint.installer.inside.recall(bad.sha256)
+    await endpoint.start()
+    await world.until(lambda: endpoint.stands(bad, InstallState.ROLLED_BACK))
+    assert endpoint.version == "1.0"
+    assert_no_state_skipped(endpoint.journal.states("2.0"))
+
+
+async def test_a_restart_after_the_end_tells_nothing_again(world: World) -> None:
+    (endpoint,) = await world.enrol(1)
+    release = world.release("1.0")
+    await world.completed(release)
+    for _ in range(3):
+        endpoint.kill()
+        await endpoint.start()
+        await world.pass_time(30)
+    assert [report.state for report in world.coordinator.reports_of(endpoint.device)] == GOOD_WAY
+
+
 async def test_a_release_on_probation_whose_record_was_lost_is_proved_again(world: World) -> None:
     (endpoint,) = await world.enrol(1)
     release = world.release("1.0", probation_seconds=600.0)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Filling one torrent: what the origin is asked for, and when it is left alone, on a clock that stands still."""
+
+import hashlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+import trio
+from prometheus_client import CollectorRegistry
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from p2pd.decisions.ambassadors import Timing
+from p2pd.ports import Endpoint, OriginFailure, TransferProgress
+from p2pd.services.fetching import Filler, Received, Release
+from p2pd.services.metrics import AgentMetrics
+from p2pd.services.site import Board, Identity
+from signing.codec import encode
+from signing.manifest import Content, Manifest, SegmentTorrent, Transport
+from signing.reasons import Reason
+from signing.verified import open_manifest
+
+PIECE_BYTES, PIECES = 1_000, 6
+CONTENT = Content(sha256="a" * 64, size=PIECE_BYTES * PIECES)
+TORRENT = SegmentTorrent(segment="office", info_hash="b" * 64, target="patches/app/1/office.torrent")
+TRANSPORT = Transport(codec="zstd", content=CONTENT, torrents=(TORRENT,))
+
+
+@dataclass
+class TableTransfer:
+    """A torrent whose every piece is right; the test moves pieces as peers would."""
+
+    have: list[bool] = field(default_factory=lambda: [False] * PIECES)
+    peers_have: list[bool] = field(default_factory=lambda: [False] * PIECES)
+    news: trio.Event = field(default_factory=trio.Event)
+
+    def progress(self) -> TransferProgress:
+        return TransferProgress(
+            piece_count=PIECES,
+            piece_bytes=PIECE_BYTES,
+            total_bytes=CONTENT.size,
+            have=tuple(self.have),
+            peers_have=tuple(self.peers_have),
+            peers=(),
+            bytes_lan=0,
+            is_complete=all(self.have),
+        )
+
+    async def changed(self) -> None:
+        await self.news.wait()
+        self.news = trio.Event()
+
+    def connect(self, endpoint: Endpoint) -> None:
+        raise AssertionError(f"nobody is to be dialled, not even {endpoint}")
+
+    async def add_piece(self, index: int, data: bytes) -> bool:
+        await trio.lowlevel.checkpoint()
+        assert len(data) == PIECE_BYTES
+        self.have[index] = True
+        return True
+
+
+@dataclass
+class ScriptedOrigin:
+    """Sends a piece a second; `before_piece` may interfere."""
+
+    source: Literal["origin", "web"] = "origin"
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    before_piece: Callable[[int], None] = lambda _: None
+
+    async def ranges(self, sha256: str, start: int, length: int) -> AsyncGenerator[bytes, None]:
+        assert sha256 == CONTENT.sha256
+        self.asked.append((start // PIECE_BYTES, length // PIECE_BYTES))
+        for piece in range(start // PIECE_BYTES, (start + length) // PIECE_BYTES):
+            self.before_piece(piece)
+            await trio.sleep(1)
+            yield bytes(PIECE_BYTES)
+
+
+def filler(transfer: TableTransfer, origin: ScriptedOrigin, received: Received) -> Filler:
+    manifest = Manifest(product="app", version="1", release_counter=1, payload=CONTENT, transports=(TRANSPORT,))
+    data = encode(manifest)
+
+    verified = open_manifest(data, sha256=hashlib.sha256(data).hexdigest(), where="test")
+    return Filler(
+        Release(manifest=verified, transport=TRANSPORT, torrent=TORRENT),
+        transfer,
+        received,
+        origin=origin,
+        board=Board(),
+        identity=Identity(device="pc-1", segment="office", site="main"),
+        metrics=AgentMetrics(CollectorRegistry()),
+        timing=Timing(settle=1.0, stall=8.0),
+    )
+
+
+async def let_pass(clock: MockClock, seconds: int) -> None:
+    for _ in range(seconds):
+        await wait_all_tasks_blocked()
+        clock.jump(1)
+    await wait_all_tasks_blocked()
+
+
+async def test_an_endpoint_alone_at_its_site_brings_everything_in_one_request(frozen_clock: MockClock) -> None:
+    transfer, origin, received = TableTransfer(), ScriptedOrigin(), Received()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(filler(transfer, origin, received).fill)
+        await let_pass(frozen_clock, PIECES + 1)
+    assert origin.asked == [(0, PIECES)]
+    assert received.origin == CONTENT.size
+
+
+async def test_a_run_ends_where_somebody_else_has_brought_the_next_piece(frozen_clock: MockClock) -> None:
+    """Two that fetch at once, as after a takeover, do not send the same pieces over the WAN to the end."""
+    transfer, received = TableTransfer(), Received()
+
+    def another_brings_the_fourth(piece: int) -> None:
+        if piece == 2:
+            transfer.have[3] = True
+
+    origin = ScriptedOrigin(before_piece=another_brings_the_fourth)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(filler(transfer, origin, received).fill)
+        await let_pass(frozen_clock, PIECES + 1)
+    assert origin.asked == [(0, PIECES), (4, 2)]
+    assert received.origin == CONTENT.size - PIECE_BYTES
+
+
+async def test_an_origin_that_fails_is_left_alone_for_a_while_whatever_else_is_news(frozen_clock: MockClock) -> None:
+    transfer, received = TableTransfer(), Received()
+
+    def is_away(piece: int) -> None:
+        raise OriginFailure(Reason.ORIGIN_UNREACHABLE, "the link is down")
+
+    origin = ScriptedOrigin(before_piece=is_away)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(filler(transfer, origin, received).fill)
+        for _ in range(40):
+            transfer.news.set()
+            await let_pass(frozen_clock, 1)
+        assert received.waiting.value is Reason.ORIGIN_UNREACHABLE
+        nursery.cancel_scope.cancel()
+    assert 4 <= len(origin.asked) <= 7  # after 1, 2, 4, 8, 16 … seconds
+
+
+@pytest.mark.parametrize("source", ["origin", "web"])
+async def test_bytes_are_counted_by_where_they_came_from(
+    frozen_clock: MockClock, source: Literal["origin", "web"]
+) -> None:
+    transfer, origin, received = TableTransfer(), ScriptedOrigin(source=source), Received()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(filler(transfer, origin, received).fill)
+        await let_pass(frozen_clock, PIECES + 1)
+    assert {"origin": received.origin, "web": received.web}[source] == CONTENT.size
+    assert received.origin + received.web == CONTENT.size
