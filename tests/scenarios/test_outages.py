@@ -53,8 +53,8 @@ async def test_a_coordinator_that_refuses_everything_stops_nobody(world: World) 
 
 async def test_a_site_that_is_cut_off_finishes_from_its_lan(world: World) -> None:
     world.open_all_rings()
-    endpoints = await world.enrol(4)
-    release = world.release("1.0", pieces=400)
+    endpoints = await world.enrol(3)
+    release = world.release("1.0", pieces=200)
     first, *others = world.ranked(release)
     await world.until(lambda: world.origin.sent[first.device] == release.size)
     world.cut_off()
@@ -82,7 +82,7 @@ async def test_metadata_travels_from_peer_to_peer(world: World) -> None:
 async def test_an_endpoint_that_starts_offline_knows_what_it_knew(world: World) -> None:
     world.open_all_rings()
     first, second = await world.enrol(2)
-    release = world.release("1.0", pieces=400)
+    release = world.release("1.0", pieces=200)
     ahead, behind = (first, second) if world.ranked(release)[0] is first else (second, first)
     await world.until(lambda: world.origin.sent[ahead.device] == release.size)
     behind.kill()

@@ -7,7 +7,7 @@ from tests.simulator.world import World
 
 
 async def test_a_recall_during_probation_sends_the_canary_back(world: World) -> None:
-    endpoints = await world.enrol(4)
+    endpoints = await world.enrol(3)
     good = world.release("1.0")
     await world.completed(good)
     bad = world.release("2.0")
@@ -16,8 +16,8 @@ async def test_a_recall_during_probation_sends_the_canary_back(world: World) -> 
     canary = world.canary_of(bad)
     await world.until(lambda: canary.stands(bad, InstallState.ROLLED_BACK), within=60)
     await world.pass_time(400)
-    assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 4
-    assert [await endpoint.why(bad) for endpoint in endpoints] == [Reason.RECALLED] * 4
+    assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 3
+    assert [await endpoint.why(bad) for endpoint in endpoints] == [Reason.RECALLED] * 3
     assert canary.journal.states("2.0")[-3:] == [
         InstallState.PROBATION,
         InstallState.ROLLING_BACK,
@@ -26,7 +26,7 @@ async def test_a_recall_during_probation_sends_the_canary_back(world: World) -> 
 
 
 async def test_a_recall_of_a_committed_release_sends_everybody_back(world: World) -> None:
-    endpoints = await world.enrol(4)
+    endpoints = await world.enrol(3)
     good = world.release("1.0")
     await world.completed(good)
     bad = world.release("2.0")

@@ -32,16 +32,15 @@ async def test_a_release_reaches_the_canary_first_and_then_everyone(world: World
 async def test_one_endpoint_fetches_for_a_site_that_starts_at_once(world: World) -> None:
     """All rings open together here, so that nobody has the release before the others."""
     world.open_all_rings()
-    endpoints = await world.enrol(6)
+    await world.enrol(4)
     release = world.release("1.0")
     await world.all_committed(release)
     assert world.copies(release) <= 1.1
     assert set(world.origin.sent) == {world.ranked(release)[0].device}
-    assert len(endpoints) == 6
 
 
 async def test_a_broken_release_reaches_only_the_canary(world: World) -> None:
-    endpoints = await world.enrol(6)
+    endpoints = await world.enrol(4)
     good = world.release("1.0")
     await world.all_committed(good)
     for endpoint in endpoints:
@@ -50,14 +49,14 @@ async def test_a_broken_release_reaches_only_the_canary(world: World) -> None:
     await world.until(lambda: any(endpoint.stands(broken, InstallState.ROLLED_BACK) for endpoint in endpoints))
     canary = world.canary_of(broken)
     others = [endpoint for endpoint in endpoints if endpoint is not canary]
-    assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 6
+    assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 4
     await world.until(lambda: world.coordinator.rollout_of(broken.sha256).state == "halted")
     await world.pass_time(600)
-    assert [await other.why(broken) for other in others] == [Reason.ROLLOUT_HALTED] * 5
+    assert [await other.why(broken) for other in others] == [Reason.ROLLOUT_HALTED] * 3
     assert await canary.why(broken) is Reason.HEALTH_CHECK_FAILED
     assert canary.probe.runs["tzdata", "2.0"] == 3, "it is in quarantine and was not tried again"
     assert all(other.probe.runs["tzdata", "2.0"] == 0 for other in others)
-    assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 6
+    assert [endpoint.version for endpoint in endpoints] == ["1.0"] * 4
     assert canary.journal.states("2.0")[-3:] == [
         InstallState.PROBATION,
         InstallState.ROLLING_BACK,
