@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of p2pd.host.control_socket and unix_listener."""
-# ruff: noqa: ASYNC240 (a test may look at a small local file without a thread)
 
 import json
 import os
