@@ -21,7 +21,7 @@ from p2pd.services.patience import DISK_TROUBLE, patiently, until_stored
 from p2pd.services.probation import Proof, prove
 from p2pd.services.reporting import Reporter
 from p2pd.services.site import Board, Identity, Why
-from signing.errors import SigningError
+from signing.errors import ContentMismatch, SigningError
 from signing.reasons import Reason
 from signing.report import InstallState
 from signing.trust import reopen_committed
@@ -135,10 +135,13 @@ class AttemptRun:
         digest = self._wanted_release().transport.content.sha256
         try:
             await self._tools.store.verify(self._manifest, digest, self._tools.identity.segment)
-        except SigningError as problem:  # other bytes, or none that can be read
+        except SigningError as problem:
+            # Other bytes speak against the release; none that can be read speak of our disk.
+            is_other = isinstance(problem, ContentMismatch)
+            reason = Reason.PAYLOAD_MISMATCH if is_other else Reason.PAYLOAD_MISSING
             self._tools.carriages.drop(digest)
             await self._tools.store.discard(digest)
-            await self._advance(Event.GAVE_UP, Refusal(reason=Reason.PAYLOAD_MISMATCH, detail=str(problem)))
+            await self._advance(Event.GAVE_UP, Refusal(reason=reason, detail=str(problem)))
             return
         await self._advance(Event.DIGEST_MATCHED)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from sqlalchemy import event
 
 from p2pd.decisions.ambassadors import rank
 from p2pd.host.wall_clock import WallClock
@@ -233,11 +234,18 @@ class World:
         return "; ".join(words(endpoint) for endpoint in self.endpoints)
 
 
+def _spare_syncing(store: Store) -> None:
+    """SQLite's own fsync, which takes longer than all the rest of a test; see `virtual_time`."""
+    event.listen(store._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
+    store._engine.dispose()  # so that the connections are made anew
+
+
 @asynccontextmanager
 async def open_world(directory: Path, fleet_directory: Path) -> AsyncIterator[World]:
     """A site without endpoints, and a coordinator for the fleet in `fleet_directory`, for as long as the block lasts."""
     fleet = open_fleet(fleet_directory)
     with Store(fleet.database) as store:
+        _spare_syncing(store)
         async with (
             open_fake_network() as lan,
             open_fake_swarm_network() as swarm,
