@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,10 @@ class Session:
     def fleet(self) -> Fleet:
         """The fleet that the command is about. Raises BadInput."""
         return open_fleet(self.directory)
+
+    def busy(self, doing: str, *, quiet: bool) -> AbstractContextManager[object]:
+        """Show that something takes its time, where anybody is watching."""
+        return nullcontext() if quiet else self.console.status(doing)
 
     def repository(self) -> Repository:
         """Its signed metadata."""

@@ -80,13 +80,10 @@ def init(
             plan.first_policy()
         except ValueError as problem:
             raise BadInput("p2pctl init", str(problem)) from None
-        new = create_fleet(
-            session.directory,
-            plan,
-            offline_passphrase=passphrase(offline_passphrase, "offline", confirm=True),
-            online_passphrase=passphrase(online_passphrase, "online", confirm=True),
-            now=now(),
-        )
+        offline = passphrase(offline_passphrase, "offline", confirm=True)
+        online = passphrase(online_passphrase, "online", confirm=True)
+        with session.busy("making keys, authorities and signed metadata", quiet=as_json):
+            new = create_fleet(session.directory, plan, offline_passphrase=offline, online_passphrase=online, now=now())
     facts = {
         "directory": str(new.fleet.directory),
         "thresholds": dict(new.thresholds),

@@ -114,13 +114,14 @@ def sign(session: Session, keys: tuple[str, ...], offline_passphrase: Path | Non
         if not any(version.role == "patches" for version in repository.pending()):
             raise BadInput(str(fleet.directory), "nothing waits to be signed", "build a patch first")
         secret = passphrase(offline_passphrase, "offline")
-        if keys:
-            signers = [open_role_signer(fleet, repository, "patches", uri, lambda _: secret) for uri in keys]
-        else:
-            signers = list(open_signers(fleet, repository, "patches", lambda _: secret))
-        for signer in signers:
-            with repository.lock():
-                have, need = repository.sign("patches", signer)
+        with session.busy("signing", quiet=as_json):
+            if keys:
+                signers = [open_role_signer(fleet, repository, "patches", uri, lambda _: secret) for uri in keys]
+            else:
+                signers = list(open_signers(fleet, repository, "patches", lambda _: secret))
+            for signer in signers:
+                with repository.lock():
+                    have, need = repository.sign("patches", signer)
     facts = {"role": "patches", "signatures": have, "needed": need}
     follow_up = "p2pctl patch publish" if have >= need else "p2pctl patch sign --key …"
     show(as_json, facts, lambda: session.console.print(f"{have} of {need} signatures. Next: [bold]{follow_up}[/]"))
@@ -135,8 +136,9 @@ def publish_command(session: Session, online_passphrase: Path | None, *, as_json
     with bad_input_exits():
         fleet = session.fleet()
         online = passphrase(online_passphrase, "online")
-        released = publish_role(fleet, session.repository(), "patches", online, now=now())
-        version = trio.run(poke_coordinator, fleet.control_socket)
+        with session.busy("publishing", quiet=as_json):
+            released = publish_role(fleet, session.repository(), "patches", online, now=now())
+            version = trio.run(poke_coordinator, fleet.control_socket)
     facts = {"published": [describe(manifest, state="published") for manifest in released], "served": version}
 
     def for_people() -> None:

@@ -45,11 +45,12 @@ def renew(
         chosen = roles or tuple(OFFLINE)
         _refuse_what_waits(repository, chosen)
         secret, online = passphrase(offline_passphrase, "offline"), passphrase(online_passphrase, "online")
-        for role in chosen:
-            with repository.lock():
-                repository.stage(role, {}, now=now())
-            sign_role(fleet, repository, role, secret)
-            publish_role(fleet, repository, role, online, now=now())
+        with session.busy("signing", quiet=as_json):
+            for role in chosen:
+                with repository.lock():
+                    repository.stage(role, {}, now=now())
+                sign_role(fleet, repository, role, secret)
+                publish_role(fleet, repository, role, online, now=now())
         served = trio.run(poke_coordinator, fleet.control_socket)
         expiries = {role: repository.expiries()[role] for role in chosen}
     facts = {"renewed": {role: expires.isoformat() for role, expires in expiries.items()}, "served": served}
