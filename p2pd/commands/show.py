@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,7 +26,10 @@ def show_status(answer: Mapping[str, Any], console: Console) -> None:
     for problem in filter(None, (metadata["problem"], answer["installer"]["problem"])):
         console.print(f"[yellow]{problem['reason']}: {escape(problem['sentence'])}[/]")
         console.print(f"  {escape(problem['detail'])}")
-    table = Table("product", "installed", "before", "attempt", "state", "from LAN", "from origin", "reason")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for title in ("product", "installed", "before", "attempt", "state", "LAN", "origin"):
+        table.add_column(title, no_wrap=title in ("state", "LAN", "origin"), overflow="fold")
+    table.add_column("reason", overflow="fold")
     for product in answer["products"]:
         attempt = product["attempt"] or {}
         table.add_row(
