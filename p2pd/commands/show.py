@@ -27,7 +27,7 @@ def show_status(answer: Mapping[str, Any], console: Console) -> None:
         console.print(f"[yellow]{problem['reason']}: {escape(problem['sentence'])}[/]")
         console.print(f"  {escape(problem['detail'])}")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("product", "installed", "before", "attempt", "state", "LAN", "origin"):
+    for title in ("product", "in use", "before", "attempt", "state", "LAN", "origin"):
         table.add_column(title, no_wrap=title in ("state", "LAN", "origin"), overflow="fold")
     table.add_column("reason", overflow="fold")
     for product in answer["products"]:

@@ -33,6 +33,7 @@ REFRESH_SECONDS = 300.0  # when nobody hints at a change; the coordinator's long
 RETRY_CAP_SECONDS = 60.0
 AT_ONCE_SECONDS = 1.0  # a long poll that ends sooner, and with nothing new, is a cache's answer
 PEER_SECONDS = 30.0  # for a refresh from a peer: on a LAN it takes about one
+ASK_AGAIN_SECONDS = 300.0  # a peer that announces the same as when it was asked: it may have been away then
 MAX_TRIED = 4_096
 
 _log = log("metadata")
@@ -111,25 +112,27 @@ class MetadataKeeper:
     async def _follow_peers(self) -> None:
         """While the origin is away, ask every peer whose announcement shows that it knows something else."""
         peers, reached = self._board.peers.watch(), self._origin_reached.watch()
-        tried: set[tuple[str, frozenset[bytes], int]] = set()
+        tried: dict[tuple[str, frozenset[bytes], int], float] = {}
         while True:
             pause = math.inf
-            if not self._origin_reached.value and not await self._ask_peers(tried):
-                pause = 1.0  # the origin goes first; should it fail all the same, peers are asked again
+            if not self._origin_reached.value:
+                # The origin goes first; should it fail all the same, peers are asked again.
+                pause = ASK_AGAIN_SECONDS if await self._ask_peers(tried) else 1.0
             await first_of(peers.changed, reached.changed, seconds=pause)
 
-    async def _ask_peers(self, tried: set[tuple[str, frozenset[bytes], int]]) -> bool:
+    async def _ask_peers(self, tried: dict[tuple[str, frozenset[bytes], int], float]) -> bool:
         """False: the origin interrupted."""
         for peer in tuple(self._board.peers.value.values()):
             known = self._board.trusted.value
             mark = (peer.device, peer.tags, known.timestamp_version if known is not None else 0)
-            if peer.mirror is None or not peer.has_other_state or mark in tried:
+            is_asked = trio.current_time() - tried.get(mark, -math.inf) < ASK_AGAIN_SECONDS
+            if peer.mirror is None or not peer.has_other_state or is_asked:
                 continue
             if len(tried) >= MAX_TRIED:
                 tried.clear()
-            tried.add(mark)
+            tried[mark] = trio.current_time()
             if not await self._refresh_from_peer(peer.device, FromPeer(peer.mirror)):
-                tried.discard(mark)
+                del tried[mark]
                 return False
         return True
 

@@ -2,7 +2,7 @@
 """One endpoint of an end-to-end test: its files, its two processes, and what they say."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from p2pd.commands.enroll import run_enroll
 from p2pd.config import AgentConfig
 from p2pd.host.config_file import load_config
 from p2pd.host.control_socket import request
+from signing.reasons import Reason
 from tests.end_to_end.processes import Daemon, Finished, Processes, command
 from tests.end_to_end.scraping import Metrics, scrape
 from tests.end_to_end.template import Release
@@ -43,10 +44,9 @@ class Endpoint:
         self._prefix = list(prefix)
         self.configure()
 
-    def configure(self, *, swarm: Mapping[str, float] | None = None, more: str = "") -> None:
-        """Write both configurations. Patience is short, since the LAN of a test has no distances."""
+    def configure(self, **swarm: float) -> None:
+        """Write both configurations; `swarm` is what differs from the defaults in that table."""
         directory = self.directory
-        swarm = {"stall_seconds": 1.0, **(swarm or {})}
         self.config.write_text(
             f'interfaces = ["{self.address}"]\n'
             f'state_dir = "{self.state}"\n'
@@ -54,7 +54,7 @@ class Endpoint:
             f'control_socket = "{directory}/p2pd.sock"\n'
             f'installer_socket = "{directory}/install.sock"\n'
             f'metrics_host = "{self.address}"\n'
-            f"{more}\n[swarm]\n" + "".join(f"{key} = {value}\n" for key, value in swarm.items())
+            "[swarm]\n" + "".join(f"{key} = {value}\n" for key, value in swarm.items())
         )
         self.installer_config.write_text(
             f'state_dir = "{directory}/install-state"\n'
@@ -80,16 +80,13 @@ class Endpoint:
 
     async def start(self) -> None:
         """Start whichever of the two processes does not run, and wait until the daemon answers."""
+        start = self._processes.start
         if self.installer is None:
-            await self.start_installer()
+            argv = [*self._prefix, *command("p2pd-install", "--config", self.installer_config)]
+            self.installer = await start(argv, log=self.installer_log, name=f"p2pd-install of {self.name}")
         if self.daemon is None:
-            self.daemon = await self._processes.start(self.argv("run"), log=self.log, name=f"p2pd of {self.name}")
+            self.daemon = await start(self.argv("run"), log=self.log, name=f"p2pd of {self.name}")
         await eventually(self.status, lambda _: True, f"{self.name} answers")
-
-    async def start_installer(self) -> None:
-        """Start p2pd-install alone; the daemon waits for it."""
-        argv = [*self._prefix, *command("p2pd-install", "--config", self.installer_config)]
-        self.installer = await self._processes.start(argv, log=self.installer_log, name=f"p2pd-install of {self.name}")
 
     async def kill(self) -> None:
         """kill -9 the daemon."""
@@ -139,15 +136,30 @@ class Endpoint:
 
     async def reaches(self, release: Release, state: str, **facts: Any) -> dict[str, Any]:
         """Wait until the newest attempt is at that release and in that state, with these facts."""
-        return await self.sees(
-            release,
-            lambda now: now.items() >= {"version": release.version, "state": state, **facts}.items(),
-            f"{release.version} is {state} {facts or ''}",
+        wanted = {"version": release.version, "state": state, **facts}
+        return await eventually(
+            partial(self.attempt, release.product),
+            lambda now: now.items() >= wanted.items(),
+            f"{self.name} has {wanted}",
         )
 
-    async def sees(self, release: Release, is_so: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
-        """Wait until the newest attempt at the release's product is so."""
-        return await eventually(partial(self.attempt, release.product), is_so, f"{self.name}: {what}")
+    async def says_why(self, release: Release, reason: Reason) -> None:
+        """Wait until the daemon gives this reason for what it does with a release, or does not."""
+        await eventually(
+            partial(self.why, release),
+            lambda now: now.get("reason") == reason,
+            f"{self.name} says {reason} of {release.version}",
+        )
+
+    async def sees_peers(self, count: int, *, shares: int = 0) -> None:
+        """Wait until the daemon has that many peers in sight, each with that many payloads at least."""
+
+        async def look() -> list[int]:
+            return [peer["shares"] for peer in (await self.ask("peers"))["peers"]]
+
+        await eventually(
+            look, lambda now: len(now) == count and min(now) >= shares, f"{self.name} has {count} peers in sight"
+        )
 
     async def why(self, release: Release) -> dict[str, Any]:
         """What the daemon says of one release; empty when it has nothing to say."""

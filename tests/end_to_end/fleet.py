@@ -51,7 +51,7 @@ class FleetUnderTest:
         self.endpoints: list[Endpoint] = []
         self.secrets = [OFFLINE, ONLINE]
         self.coordinator: Daemon | None = None
-        self._rings = FIRST_POLICY
+        self._policy_version = FIRST_POLICY
         self.environment = {"P2PCTL_FLEET": str(self.fleet.directory)}
         for name, passphrase in (("OFFLINE", OFFLINE), ("ONLINE", ONLINE)):
             path = directory / f"{name.lower()}-passphrase"
@@ -63,9 +63,9 @@ class FleetUnderTest:
 
     def use_rings(self, *rings: Ring) -> None:
         """Sign and publish a policy with these rings; before the coordinator runs."""
-        self._rings += 1
-        now = datetime.now(UTC)
-        stage_policy(self.repository, Policy(version=self._rings, segments=SEGMENTS, rings=rings), now=now)
+        self._policy_version += 1
+        policy = Policy(version=self._policy_version, segments=SEGMENTS, rings=rings)
+        stage_policy(self.repository, policy, now=datetime.now(UTC))
         self._publish("policies")
 
     async def release(
@@ -181,3 +181,9 @@ async def start_all(*endpoints: Endpoint) -> None:
     async with trio.open_nursery() as nursery:
         for endpoint in endpoints:
             nursery.start_soon(endpoint.start)
+
+
+async def acquainted(*endpoints: Endpoint) -> None:
+    """Wait until each of the endpoints sees all others."""
+    for endpoint in endpoints:
+        await endpoint.sees_peers(len(endpoints) - 1)

@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,7 @@ async def test_endpoints_without_room(fleet: FleetUnderTest, disks: SmallDisks) 
     large = await fleet.release("1.1", 2)
     for endpoint in (fetching, installing):
         await endpoint.reaches(large, "failed", reason=Reason.DISK_FULL, installed=small.version)
-        await eventually(
-            partial(endpoint.why, large), lambda now: now["reason"] == Reason.DISK_FULL, f"{endpoint.name} says why"
-        )
+        await endpoint.says_why(large, Reason.DISK_FULL)
         current = disks.seen(endpoint.current(small))
         assert (current / "version").read_bytes() == small.files["version"]
 

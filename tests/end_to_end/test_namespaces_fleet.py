@@ -19,10 +19,10 @@ import trio
 from bench.lab.namespaces import Lab, exec_in, namespaces, why_not_available
 from signing.policy import Ring
 from tests.end_to_end.endpoint import Endpoint
-from tests.end_to_end.fleet import FleetUnderTest, start_all
+from tests.end_to_end.fleet import FleetUnderTest, acquainted, start_all
 from tests.end_to_end.processes import END_SECONDS, Processes
 from tests.end_to_end.template import LAB_ADDRESS, SEGMENTS, Release, Template
-from tests.end_to_end.waiting import WAIT_SECONDS, eventually
+from tests.end_to_end.waiting import WAIT_SECONDS
 
 PROJECT = Path(__file__).parents[2]
 PRODUCT, VERSION = "ledgerworks", "31.7.2026"
@@ -88,10 +88,7 @@ async def test_hosts_on_one_bridge(lab: Lab, template: Template, tmp_path: Path,
         await fleet.start_coordinator(prefix=lab.hosts[0].argv([]))
         endpoints = await enrolled_on(lab, fleet)
         await start_all(*endpoints)
-        for endpoint in endpoints:
-            await eventually(
-                endpoint.status, lambda now: now["peers"] == len(DEVICES) - 1, f"{endpoint.name} sees the others"
-            )
+        await acquainted(*endpoints)
         *present, absent = endpoints
         await absent.stop()
         release = await fleet.release(VERSION, 1, product=PRODUCT)

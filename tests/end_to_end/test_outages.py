@@ -12,7 +12,7 @@ from signing.envelope import peek
 from signing.policy import Gate, Ring
 from signing.report import InstallState, Report
 from tests.end_to_end.endpoint import Endpoint
-from tests.end_to_end.fleet import FleetUnderTest, start_all
+from tests.end_to_end.fleet import FleetUnderTest, acquainted, start_all
 from tests.end_to_end.template import PUBLIC_PORT
 from tests.end_to_end.waiting import eventually
 from tests.end_to_end.wan import open_wan
@@ -37,8 +37,7 @@ async def test_an_outage_in_mid_rollout(fleet: FleetUnderTest) -> None:
         (canary,) = await fleet.enrolled("canary")
         remote, sleeper = await fleet.enrolled("remote", "sleeper", url=f"https://{fleet.address}:{WAN_PORT}")
         await start_all(canary, remote, sleeper)
-        for endpoint in (canary, remote, sleeper):
-            await eventually(endpoint.status, lambda now: now["peers"] == 2, f"{endpoint.name} sees the others")
+        await acquainted(canary, remote, sleeper)
         await sleeper.stop()
         wan.cut()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from signing.policy import Ring
 from tests.end_to_end.endpoint import Endpoint
-from tests.end_to_end.fleet import PRODUCT, FleetUnderTest, start_all
+from tests.end_to_end.fleet import PRODUCT, FleetUnderTest, acquainted, start_all
 from tests.end_to_end.template import PUBLIC_PORT, SEGMENTS, Release
 from tests.end_to_end.waiting import eventually
 from tests.end_to_end.wan import open_wan
@@ -27,9 +27,9 @@ async def test_kills_in_mid_transfer(fleet: FleetUnderTest) -> None:
     async with open_wan(fleet.address, WAN_PORT, server=(fleet.address, PUBLIC_PORT)) as wan:
         endpoints = await fleet.enrolled("desk-1", "desk-2", "desk-3", url=f"https://{fleet.address}:{WAN_PORT}")
         for endpoint in endpoints:
-            endpoint.configure(swarm={"settle_seconds": 5, "stall_seconds": 2})
+            endpoint.configure(settle_seconds=5, stall_seconds=2)
         await start_all(*endpoints)
-        await all_know_each_other(endpoints)
+        await acquainted(*endpoints)
         wan.bytes_per_second = BYTES_PER_SECOND
         release = await fleet.release("1.0", 1)
 
@@ -49,13 +49,6 @@ async def test_kills_in_mid_transfer(fleet: FleetUnderTest) -> None:
         await it_resumed(leech, release, leech_misses)
         await it_resumed(ambassador, release, ambassador_misses)
     await fleet.rollout_is(release, state="complete")
-
-
-async def all_know_each_other(endpoints: Sequence[Endpoint]) -> None:
-    for endpoint in endpoints:
-        await eventually(
-            endpoint.status, lambda now: now["peers"] == len(endpoints) - 1, f"{endpoint.name} sees the others"
-        )
 
 
 async def first_with(endpoints: Sequence[Endpoint], sources: Sequence[str], least: float) -> Endpoint:

@@ -79,6 +79,20 @@ async def test_metadata_travels_from_peer_to_peer(world: World) -> None:
     await world.until(lambda: all(told(world, endpoint) == GOOD_WAY for endpoint in cut_off))
 
 
+async def test_a_peer_that_does_not_answer_at_first_is_asked_again(world: World) -> None:
+    """Its announcement stays the same for up to an hour."""
+    world.open_all_rings()
+    lucky, cut_off = await world.enrol(2)
+    await world.pass_time(30)
+    world.cut_off(cut_off)
+    lucky.serves_mirror = False
+    release = world.release("1.0")
+    await world.all_committed(release, [lucky])
+    await world.pass_time(60)
+    lucky.serves_mirror = True
+    await world.until(lambda: cut_off.has_committed(release), within=600)
+
+
 async def test_an_endpoint_that_starts_offline_knows_what_it_knew(world: World) -> None:
     world.open_all_rings()
     first, second = await world.enrol(2)

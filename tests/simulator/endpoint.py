@@ -74,6 +74,7 @@ class SimulatedEndpoint:
         self.journal = WatchedJournal(directory / "journal")
         self.mirror = directory / "mirror"
         self.room_bytes: int | None = None
+        self.serves_mirror = True  # while its daemon runs
         self.timing = Timing()
         self._directory = directory
         self._key = key

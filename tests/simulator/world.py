@@ -212,7 +212,8 @@ class World:
             return self._fleet.repository if is_there else None
 
         def find_peer(host: str) -> Path | None:
-            return next((peer.mirror for peer in self.endpoints if peer.host == host and peer.is_alive), None)
+            peer = next((peer for peer in self.endpoints if peer.host == host), None)
+            return peer.mirror if peer is not None and peer.is_alive and peer.serves_mirror else None
 
         return Surroundings(
             lan=self.lan,
