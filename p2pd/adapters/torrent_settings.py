@@ -11,8 +11,9 @@ import libtorrent as lt
 from p2pd.ports import Endpoint, peer_id_of
 from signing.errors import BadInput
 
-# Pieces that count as had may lie in memory still, up to this size: it is what a kill can cost, and what a slow disk
-# can take of the host's memory. In a few runs over loopback 4 MiB were no slower than libtorrent's 100 MiB.
+# Pieces that count as had may lie in memory still, up to this size: it is what a slow disk can take of the host's
+# memory, and the most that a kill can cost (mostly less: see FLUSH_SECONDS of the transfers). In a few runs over
+# loopback 4 MiB were no slower than libtorrent's 100 MiB.
 DISK_QUEUE_BYTES = 4 * 2**20
 ALERT_QUEUE = 10_000  # a burst of finished pieces; what is dropped beyond is asked for again
 TICK_MILLISECONDS = 100  # libtorrent dials on the first tick after each full second; by default it ticks twice a second

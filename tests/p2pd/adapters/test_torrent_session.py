@@ -148,6 +148,20 @@ async def test_being_cancelled_ends_everything_in_order(
     assert (tmp_path / "pc-1" / "office").read_bytes().startswith(payload.data[: 5 * len(payload.piece(0))])
 
 
+async def test_what_came_slowly_is_on_disk_soon(authority: SegmentAuthority, payload: Payload, tmp_path: Path) -> None:
+    """A kill in mid-transfer shall not cost megabytes, which is what libtorrent collects before it writes by itself."""
+    spec = payload.spec(tmp_path / "pc-1")
+    async with open_swarm(authority) as swarm, swarm.transfer(spec) as transfer:
+        assert await transfer.add_piece(1, payload.piece(1))
+        file = trio.Path(spec.directory / spec.name)
+        with trio.fail_after(WAIT_SECONDS):
+            while True:
+                if await file.exists() and payload.piece(1) in await file.read_bytes():
+                    break
+                await trio.sleep(0.01)
+        assert not transfer.progress().is_complete, "written does not mean complete"
+
+
 async def test_nothing_keeps_the_session_alive(authority: SegmentAuthority, payload: Payload, tmp_path: Path) -> None:
     """It goes with its port at once, even while somebody holds the traceback of what went wrong inside."""
     ports = []
