@@ -97,7 +97,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.INSTALLER_UNKNOWN: "no installer of the kind that the release asks for is present here",
     Reason.BUSY: "another release of the same product is being installed",
     Reason.METADATA_EXPIRED: "signed metadata has expired; nothing new is installed until it is renewed",
-    Reason.METADATA_UNREACHABLE: "neither the origin nor any LAN peer answered with metadata",
+    Reason.METADATA_UNREACHABLE: "the origin does not answer with metadata; peers on the LAN are asked instead",
     Reason.METADATA_UNTRUSTED: "metadata failed verification and was discarded",
     Reason.DOCUMENT_MALFORMED: "a signed document could not be read by this version of p2pd",
     Reason.SCHEDULE_MISSING: "no signed schedule names this endpoint's site",

@@ -47,7 +47,8 @@ class Watcher:
         return {(line["host"], line["port"], line["tags"][0]) for line in self.seen.values() if line["port"] in PORTS}
 
 
-PORTS = range(47_301, 47_310)
+_FIRST_PORT = 20_000 + secrets.randbelow(40_000)  # announced only, never bound; two test runs do not meet
+PORTS = range(_FIRST_PORT, _FIRST_PORT + 9)
 
 
 @asynccontextmanager
