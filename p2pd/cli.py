@@ -15,6 +15,7 @@ from p2pd.config import DEFAULT_CONFIG, AgentConfig
 from p2pd.host.command_line import BAD_INPUT, bad_input_exits
 from p2pd.host.config_file import load_config
 from p2pd.host.control_socket import ControlRefused, ControlUnreachable, request
+from p2pd.host.lean_imports import unavailable
 from p2pd.trust_cli import trust
 from signing.errors import BadInput
 
@@ -72,7 +73,8 @@ def run(config_path: Path) -> None:
     """Run the daemon in the foreground, as systemd does."""
     import trio
 
-    from p2pd.agent import run_agent
+    with unavailable("rich", "pygments"):  # httpx has a command line of its own, which wants them
+        from p2pd.agent import run_agent
     from p2pd.host.shutdown import run_until_signalled
     from p2pd.host.telemetry import configure_logging
 

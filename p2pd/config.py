@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `p2pd.toml` may say: parsed once, frozen, each service gets only its part."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from p2pd.decisions.ambassadors import Timing
-from p2pd.ports import Endpoint
 from signing.bounds import MAX_COUNTER, check_count, check_range
-from signing.errors import BadInput
+from signing.budgets import NO_BUDGETS, Budgets, NetworkGates
 
 DEFAULT_CONFIG = Path("/etc/p2pd/p2pd.toml")
 
@@ -50,6 +46,8 @@ class AgentConfig:
     log_level: str = "info"
     log_json: bool = True
     swarm: SwarmConfig = SwarmConfig()
+    budgets: Budgets = NO_BUDGETS
+    network: NetworkGates | None = None
 
     def __post_init__(self) -> None:
         check_count("interfaces", self.interfaces, 32, least=1)
@@ -61,38 +59,3 @@ class AgentConfig:
         check_range("metrics_port", self.metrics_port, 0, 65_535)
         if self.web_mirror and not self.web_mirror.startswith("https://"):
             raise ValueError(f"web_mirror {self.web_mirror!r} must start with https://")
-
-
-def addresses(interfaces: tuple[str, ...], *, where: str) -> tuple[str, ...]:
-    """The numeric addresses of `interfaces`, which are names or addresses. Raises BadInput that names the remedy."""
-    present = psutil.net_if_addrs()
-    found: list[str] = []
-    for interface in interfaces:
-        if _is_address(interface):
-            found.append(interface)
-            continue
-        if interface not in present:
-            raise BadInput(where, f"no interface {interface!r} here", f"there are: {', '.join(sorted(present))}")
-        usable = [entry.address for entry in present[interface] if _is_usable(entry.address)]
-        if not usable:
-            raise BadInput(where, f"interface {interface!r} has no address yet", "bring it up first")
-        found += usable
-    return tuple(dict.fromkeys(found))
-
-
-def endpoints(hosts: tuple[str, ...], port: int) -> tuple[Endpoint, ...]:
-    """The same port on every host."""
-    return tuple(Endpoint(host=host, port=port) for host in hosts)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_usable(text: str) -> bool:
-    """Link-local addresses need a scope that mDNS answers do not carry, and hardware addresses are none."""
-    return _is_address(text) and not ipaddress.ip_address(text).is_link_local

@@ -6,8 +6,8 @@ has one real adapter and one fake in `tests/fakes`, and both pass the same tests
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 import trio
 
 from p2pd.host.supervise import ServiceFailure
+from p2pd.piece_set import PieceSet
 from signing.reasons import Reason
 
 
@@ -72,6 +73,13 @@ class Announcement:
 class Lan(Protocol):
     """Multicast DNS on the configured interfaces, and on no others."""
 
+    async def listen_on(self, hosts: Sequence[str]) -> None:
+        """Speak and hear at these numeric addresses, and nowhere else; those that stay notice nothing.
+
+        What was announced is announced at new ones too. Whoever was heard at a former one only departs. Raises
+        ServiceFailure when an address cannot be used now: the others are, and asking again tries it again.
+        """
+
     async def announce(self, announcement: Announcement, *, renew: bool = False) -> None:
         """Replace what is announced; others see it well within a second.
 
@@ -96,16 +104,28 @@ class TorrentSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferProgress:
-    """One torrent at one moment. `have` and `peers_have` are bit fields by piece: one bool a piece."""
+    """One torrent at one moment."""
 
     piece_count: int
     piece_bytes: int
     total_bytes: int
-    have: Sequence[bool]
-    peers_have: Sequence[bool]  # at least one connected peer has the piece
+    have: PieceSet
+    peers_have: PieceSet  # at least one connected peer has the piece
     peers: tuple[bytes, ...]  # `peer_id_of` the devices that connected peers claim to be, inside the mutual TLS session
     bytes_lan: int  # payload bytes received from peers since the torrent was added
     is_complete: bool  # every piece is verified and flushed to disk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """One connected peer of a torrent, as of the last look at it."""
+
+    peer_id: bytes  # `peer_id_of` the device that it claims to be, inside the mutual TLS session
+    have: PieceSet
+    is_complete: bool
+    latency: float | None  # seconds for the shortest round trip to it lately, by the kernel; None: not measured here
+    bytes_in: int  # payload bytes of this connection so far
+    bytes_out: int
 
 
 def peer_id_of(device: str) -> bytes:
@@ -133,7 +153,19 @@ class Transfer(Protocol):
         """Return when there is progress since the last return: one task may wait here. Raises TransferFailed."""
 
     def connect(self, endpoint: Endpoint) -> None:
-        """Dial a peer, until it answers; doing so again changes nothing."""
+        """Dial a peer, for some seconds, unless it is connected; and again whenever the connection breaks."""
+
+    def neighbours(self) -> Sequence[Neighbour]:
+        """The connected peers, each once: as of the last look, as fresh as `progress`, or a few seconds old."""
+
+    async def neighbours_changed(self) -> None:
+        """Return when a peer came or went since the last return: one task may wait here."""
+
+    def corruptions(self) -> Mapping[bytes, int]:
+        """How often each peer, by id, was caught sending data with a wrong hash, and cut off for it."""
+
+    def ignore(self, peers: Collection[bytes]) -> None:
+        """From now on, what these peers (by id) say that they have does not count in `peers_have`; all others count."""
 
     async def add_piece(self, index: int, data: bytes) -> bool:
         """Hand over a whole piece from elsewhere; False if its hash is wrong. Raises TransferFailed.
@@ -147,7 +179,15 @@ class Swarm(Protocol):
 
     @property
     def port(self) -> int:
-        """The TLS port that the session listens on."""
+        """The TLS port that the session listens on; 0 before it listens anywhere, if it was to choose."""
+
+    async def listen_on(self, hosts: Sequence[str]) -> None:
+        """Listen at these numeric addresses, and dial from nowhere else; without any, do neither. Transfers go on.
+
+        Connections from addresses that are left end at once, and peers out of reach from the others are forgotten:
+        whoever is there still is to be dialled again. Raises BadInput for a port in use, ServiceFailure when an
+        address cannot be used now; then the others are listened on, and asking again tries it again.
+        """
 
     def transfer(self, spec: TorrentSpec) -> AbstractAsyncContextManager[Transfer]:
         """Carry `spec` while the block lasts. Pieces that lie on disk already are checked, and kept, before it begins.
@@ -157,6 +197,45 @@ class Swarm(Protocol):
 
     def use_certificate(self, certificate_pem: bytes, key_pem: bytes) -> None:
         """Show a renewed certificate in all handshakes from now on. Raises BadInput when the two do not match."""
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Bytes per second from now on, of all transfers together; None: as many as there are.
+
+        With an upload of 0 peers get nothing any more; with a download of 0 the session is cut off from all peers
+        until another limit.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowFacts:
+    """What the kernel measured on one connection; seconds and bytes. None: nothing yet."""
+
+    least: float | None  # the shortest round trip of what we sent; mostly that of the handshake
+    round_trip: float | None  # … of what we receive now, with the queues that it meets
+    received: int  # bytes since the connection was opened
+
+
+class ReceiveWindow(Protocol):
+    """How much one connection may have in flight towards us, and what is known of it."""
+
+    def look(self) -> WindowFacts | None:
+        """What the kernel knows; None when it cannot be asked."""
+
+    def limit(self, window: int) -> None:
+        """Let at most `window` bytes be in flight."""
+
+    def squeeze(self, size: int) -> None:
+        """Keep at most about `size` bytes unread, so that slow reading slows the sender."""
+
+    def release(self) -> None:
+        """Undo `squeeze`."""
+
+
+class Pacing(Protocol):
+    """Holds downloads over the WAN to what people and budgets leave."""
+
+    def paced(self, window: ReceiveWindow) -> AbstractContextManager[Callable[[int], Awaitable[None]]]:
+        """Steer one download while the block lasts. To be awaited with the size of each chunk, before the next."""
 
 
 class OriginFailure(Exception):
@@ -238,8 +317,8 @@ class Installer(Protocol):
     `payload_missing` (no file at `transport`) say nothing of the release: asking again may help.
     """
 
-    async def status(self) -> Mapping[str, InstalledProduct]:
-        """Every product with a release on disk, by name."""
+    async def status(self, product: str | None = None) -> Mapping[str, InstalledProduct]:
+        """Every product with a release on disk, by name; or of these `product` alone."""
 
     async def install(self, *, product: str, version: str, mirror: Path, transport: Path) -> Installation:
         """Bring a release into use, on probation, verified by the signed files in `mirror`; both paths absolute.

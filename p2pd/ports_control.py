@@ -8,6 +8,7 @@ import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -69,7 +70,11 @@ class Trusted:
 
     def manifest_of(self, sha256: str) -> VerifiedManifest | None:
         """The verified manifest with that digest, if it is offered."""
-        return next((manifest for manifest in self.manifests if manifest.sha256 == sha256), None)
+        return self._by_sha256.get(sha256)
+
+    @cached_property
+    def _by_sha256(self) -> Mapping[str, VerifiedManifest]:
+        return {manifest.sha256: manifest for manifest in self.manifests}
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,11 @@ class Trust(Protocol):
         is no earlier good value to go by, it raises signing.errors.SigningError, or StorageFailed. May be cancelled.
         """
 
-    async def torrent(self, manifest: VerifiedManifest) -> bytes:
-        """The verified torrent file of `manifest` for this endpoint's segment. Raises SigningError, StorageFailed."""
+    async def torrent(self, manifest: VerifiedManifest, transport_sha256: str | None = None) -> bytes:
+        """The verified torrent file of `manifest` for this endpoint's segment: of that transport, or of the full one.
+
+        Raises SigningError, StorageFailed.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +172,7 @@ class Attempt:
     bytes_origin: int = 0
     bytes_web: int = 0
     seconds: float = 0.0
+    transport_sha256: str = ""  # of the transport that it uses, a delta perhaps; empty until one is chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +182,7 @@ class ProductRecord:
     attempt: Attempt | None = None
     quarantined: tuple[str, ...] = ()  # manifest digests that failed here, oldest first
     is_told: bool = False  # the attempt has ended, and the report of it is in the spool
+    committed: bytes = b""  # the manifest that was committed before `attempt` began: deltas build upon its payload
 
 
 class Journal(Protocol):

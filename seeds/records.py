@@ -35,7 +35,7 @@ class Rollout:
     product: str
     version: str
     release_counter: int
-    segments: tuple[str, ...]  # the release has a torrent for these and can reach no others
+    segments: tuple[str, ...]  # the release is for these and can reach no others
     state: RolloutState = RolloutState.WAITING
     open_rings: int = 0  # rings 0 … open_rings - 1 may install
     drafted: tuple[Draft, ...] = ()
@@ -46,13 +46,12 @@ class Rollout:
 
 def rollout_of(manifest: Manifest, manifest_sha256: str) -> Rollout:
     """The rollout of a release that nobody has been offered yet."""
-    segments = {torrent.segment for transport in manifest.transports for torrent in transport.torrents}
     return Rollout(
         manifest_sha256=manifest_sha256,
         product=manifest.product,
         version=manifest.version,
         release_counter=manifest.release_counter,
-        segments=tuple(sorted(segments)),
+        segments=manifest.segments,
     )
 
 

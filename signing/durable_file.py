@@ -13,6 +13,15 @@ READABLE_BY_ALL = 0o644  # signed public documents; keys are written elsewhere, 
 
 def write_durably(path: Path, data: bytes, *, mode: int = READABLE_BY_ALL) -> None:
     """Replace `path` by `data` in one step that has reached the disk on return. Raises OSError."""
+    replace_whole(path, data, mode=mode)
+    flush(path.parent)
+
+
+def replace_whole(path: Path, data: bytes, *, mode: int = READABLE_BY_ALL) -> None:
+    """Replace `path` by `data` in one step. Until its directory is flushed, a power cut may bring back what was there.
+
+    Raises OSError.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -25,7 +34,6 @@ def write_durably(path: Path, data: bytes, *, mode: int = READABLE_BY_ALL) -> No
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise
-    flush(path.parent)
 
 
 def flush(path: Path) -> None:

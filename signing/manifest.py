@@ -18,6 +18,8 @@ from signing.bounds import (
     check_version,
 )
 
+SMALL_BYTES = 65_536  # a transport of at most so many bytes travels without a torrent
+MAX_DELTAS = 8
 MAX_CVES = 200
 MAX_SEGMENTS = 64
 MAX_CHECKS = 16
@@ -64,17 +66,53 @@ class SegmentTorrent:
 
 @dataclass(frozen=True, kw_only=True)
 class Transport:
-    """One way for the payload to travel: the bytes on the wire, their codec, and their torrents."""
+    """One way for the payload to travel: the bytes on the wire, their codec, and how they come to which segments.
+
+    Large ones have a torrent for each segment. One of at most SMALL_BYTES may have none: then `segments` says for whom
+    it is, and peers hand it on whole (docs/decisions/0017).
+    """
+
+    codecs: ClassVar[tuple[str, ...]] = ("zstd",)
 
     codec: str  # "zstd": one zstd frame around the payload
     content: Content
     torrents: tuple[SegmentTorrent, ...]
+    segments: tuple[str, ...] = ()  # without torrents only
 
     def __post_init__(self) -> None:
-        if self.codec != "zstd":
-            raise ValueError(f"codec {self.codec!r} is not known, must be 'zstd'")
-        check_count("torrents", self.torrents, MAX_SEGMENTS, least=1)
+        if self.codec not in self.codecs:
+            raise ValueError(f"codec {self.codec!r} is not known, must be {' or '.join(map(repr, self.codecs))}")
+        check_count("torrents", self.torrents, MAX_SEGMENTS)
         check_unique("torrents", tuple(torrent.segment for torrent in self.torrents))
+        check_count("segments", self.segments, MAX_SEGMENTS)
+        check_unique("segments", self.segments)
+        for segment in self.segments:
+            check_name("segments", segment)
+        if bool(self.torrents) == bool(self.segments):
+            raise ValueError("a transport names either torrents or, if it is small, segments")
+        if self.segments and self.content.size > SMALL_BYTES:
+            raise ValueError(f"a transport of {self.content.size} bytes needs torrents, only {SMALL_BYTES} go without")
+
+    @property
+    def is_small(self) -> bool:
+        """It travels without a torrent."""
+        return bool(self.segments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta(Transport):
+    """A transport that makes the payload out of another release's, `base`: the bytes are p2pd.host.delta_file's.
+
+    It stands in a list of its own, so that agents which know nothing of deltas read the manifest and take the rest.
+    """
+
+    codecs: ClassVar[tuple[str, ...]] = ("hdiffpatch",)
+
+    base: Content  # another release's payload, uncompressed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("torrents", self.torrents, MAX_SEGMENTS, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +211,7 @@ class Manifest:
 
     document: ClassVar[str] = "p2pd.manifest"
     major: ClassVar[int] = 1
-    minor: ClassVar[int] = 0
+    minor: ClassVar[int] = 1
     max_bytes: ClassVar[int] = 262_144
 
     product: str
@@ -190,6 +228,7 @@ class Manifest:
     installer: str = "slot"  # entry point in the group `p2pd.installers`
     health: HealthPlan = HealthPlan()
     oldest_fallback: int = 0  # release counter below which this release must not be rolled back to
+    deltas: tuple[Delta, ...] = ()
 
     def __post_init__(self) -> None:
         check_product("product", self.product)
@@ -206,6 +245,21 @@ class Manifest:
             check_product("conflicts", product)
         check_name("installer", self.installer)
         check_range("oldest_fallback", self.oldest_fallback, 0, MAX_COUNTER)
+        check_count("deltas", self.deltas, MAX_DELTAS)
+        check_unique("deltas", (self.payload.sha256, *(delta.base.sha256 for delta in self.deltas)))
+        others = {torrent.target for transport in self.transports for torrent in transport.torrents}
+        check_unique("deltas' torrents", (*others, *(t.target for delta in self.deltas for t in delta.torrents)))
+
+    @property
+    def all_transports(self) -> tuple[Transport, ...]:
+        """Those that stand alone, then the deltas."""
+        return (*self.transports, *self.deltas)
+
+    def torrents_for(self, segment: str) -> tuple[tuple[Transport, SegmentTorrent], ...]:
+        """Every transport that travels by torrent within `segment`, deltas last."""
+        return tuple(
+            (way, torrent) for way in self.all_transports for torrent in way.torrents if torrent.segment == segment
+        )
 
     @property
     def target(self) -> str:
@@ -220,12 +274,27 @@ class Manifest:
                     return transport, torrent
         return None
 
+    def small_for(self, segment: str) -> Transport | None:
+        """The transport without a torrent that an endpoint of `segment` may use, or None."""
+        return next((transport for transport in self.transports if segment in transport.segments), None)
+
+    def is_for(self, segment: str) -> bool:
+        """Whether any transport reaches endpoints of `segment`."""
+        return self.torrent_for(segment) is not None or self.small_for(segment) is not None
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """All segments that it can reach, sorted."""
+        named = {torrent.segment for transport in self.transports for torrent in transport.torrents}
+        return tuple(sorted(named.union(*(transport.segments for transport in self.transports))))
+
 
 def manifest_target(product: str, version: str) -> str:
     """TUF target path of a release's manifest."""
     return f"patches/{product}/{version}/manifest"
 
 
-def torrent_target(product: str, version: str, segment: str) -> str:
-    """TUF target path of a release's torrent for one segment."""
-    return f"patches/{product}/{version}/{segment}.torrent"
+def torrent_target(product: str, version: str, segment: str, *, base_sha256: str = "") -> str:
+    """TUF target path of a release's torrent for one segment: of the delta from that payload, if one is named."""
+    name = f"{segment}.from-{base_sha256[:16]}" if base_sha256 else segment
+    return f"patches/{product}/{version}/{name}.torrent"

@@ -11,7 +11,8 @@ so need not trust the writer) and the daemon's own start without a network. File
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -19,7 +20,13 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError
 from tuf.api.metadata import Timestamp
 from tuf.ngclient import FetcherInterface
 
-from signing.file_tree import files_below, remove_empty_directories, remove_files, remove_unfinished, write_files
+from signing.file_tree import (
+    files_below,
+    remove_empty_directories,
+    remove_files,
+    remove_unfinished,
+    write_together,
+)
 from signing.target_cache import MAX_FILE_NAME_BYTES
 from signing.trust import TrustClient
 from signing.trusted_state import TrustedState
@@ -79,10 +86,9 @@ class Mirror:
         if metadata is None:
             return False
         timestamp = metadata.pop(f"{Timestamp.type}.json")
-        for name, data in metadata.items():
-            self._write(f"metadata/{name}", data)
-        self._write_targets(client, state)
-        self._write(f"metadata/{Timestamp.type}.json", timestamp)
+        new = ((f"metadata/{name}", data) for name, data in metadata.items())
+        write_together(self._to_write(chain(new, self._new_targets(client, state))))
+        write_together(self._to_write([(f"metadata/{Timestamp.type}.json", timestamp)]))
         self._delete_superseded(state)
         return True
 
@@ -99,14 +105,14 @@ class Mirror:
             new[name] = data
         return new
 
-    def _write_targets(self, client: TrustClient, state: TrustedState) -> None:
+    def _new_targets(self, client: TrustClient, state: TrustedState) -> Iterator[tuple[str, bytes]]:
         for target in state.listed():
             path = f"targets/{unquote(state.served_target(target))}"
             if state.is_consistent and self._has(path):
                 continue
             data = client.cache.read(target)
             if data is not None:
-                self._write(path, data)
+                yield path, data
 
     def _delete_superseded(self, state: TrustedState) -> None:
         served = {f"metadata/{name}" for name in state.served_metadata().values()}
@@ -128,12 +134,12 @@ class Mirror:
     def _has(self, path: str) -> bool:
         return _parts(path) is not None and (self._directory / path).is_file()
 
-    def _write(self, path: str, data: bytes) -> None:
-        if _parts(path) is None:
-            return  # `..` in it, or too long: no static server could serve it either
-        file = self._directory / path
-        if not file.is_file() or file.read_bytes() != data:
-            write_files({file: data})
+    def _to_write(self, files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[Path, bytes]]:
+        """What is not there yet. A path with `..` in it, or too long, is left out: no static server could serve it."""
+        for path, data in files:
+            file = self._directory / path
+            if _parts(path) is not None and not (file.is_file() and file.read_bytes() == data):
+                yield file, data
 
 
 def _parts(path: str) -> list[str] | None:

@@ -3,16 +3,19 @@
 
 import hashlib
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from signing.bounds import (
     MAX_COUNTER,
+    MAX_PAYLOAD_BYTES,
     MAX_SECONDS,
     check_count,
     check_name,
     check_range,
     check_unique,
 )
+from signing.budgets import DEFAULT_GATES, NO_BUDGETS, Budgets, NetworkGates
 
 POLICY_TARGET = "policies/fleet"
 MAX_RINGS = 16
@@ -60,14 +63,27 @@ class Ring:
         check_range("at_least", self.at_least, 0, MAX_PINS)
 
 
+class DeltaFallback(StrEnum):
+    """Whether an endpoint whose delta cannot be used may fetch the full payload."""
+
+    NEVER = "never"
+    BUDGET = "budget"  # if it is within `delta_fallback_bytes`
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Bounds that schedules keep and agents check."""
 
     schedule_seconds: float = 86_400.0  # the longest life of a signed schedule
+    delta_fallback: DeltaFallback = DeltaFallback.ALWAYS
+    delta_fallback_bytes: int = 0  # the largest full transport that one endpoint may fetch in a delta's place
+    budgets: Budgets = NO_BUDGETS
+    network: NetworkGates = DEFAULT_GATES
 
     def __post_init__(self) -> None:
         check_range("schedule_seconds", self.schedule_seconds, 60, MAX_SECONDS)
+        check_range("delta_fallback_bytes", self.delta_fallback_bytes, 0, MAX_PAYLOAD_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +92,7 @@ class Policy:
 
     document: ClassVar[str] = "p2pd.policy"
     major: ClassVar[int] = 1
-    minor: ClassVar[int] = 0
+    minor: ClassVar[int] = 1
     max_bytes: ClassVar[int] = 262_144
 
     version: int

@@ -44,6 +44,19 @@ class Reason(StrEnum):
     ORIGIN_UNREACHABLE = "origin_unreachable"
     ORIGIN_REFUSED = "origin_refused"
     NO_PEERS = "no_peers"
+    NO_NETWORK_ADDRESS = "no_network_address"
+    PEER_UNREACHABLE = "peer_unreachable"
+    PEER_LOST = "peer_lost"
+    PEER_SLOW = "peer_slow"
+    PEER_CORRUPT = "peer_corrupt"
+    PEER_NOT_NEEDED = "peer_not_needed"
+    LINK_METERED = "link_metered"
+    LINK_VPN = "link_vpn"
+    BATTERY_LOW = "battery_low"
+    DELTA_BASE_DIFFERS = "delta_base_differs"
+    DELTA_FAILED = "delta_failed"
+    DELTA_FALLBACK_FORBIDDEN = "delta_fallback_forbidden"
+    DELTA_FALLBACK_OVER_BUDGET = "delta_fallback_over_budget"
     DISK_FULL = "disk_full"
     STORAGE_FAILED = "storage_failed"
 
@@ -111,6 +124,19 @@ _SENTENCES: dict[Reason, str] = {
     Reason.ORIGIN_UNREACHABLE: "the origin does not answer",
     Reason.ORIGIN_REFUSED: "the origin answered with an error or with the wrong bytes",
     Reason.NO_PEERS: "no endpoint on this LAN has shown itself with this release",
+    Reason.NO_NETWORK_ADDRESS: "no configured interface has a link and an address now; p2pd goes on when one has",
+    Reason.PEER_UNREACHABLE: "the peer announces itself and does not answer; it is dialled again later",
+    Reason.PEER_LOST: "the connection to the peer was lost; it is dialled again in a moment",
+    Reason.PEER_SLOW: "the peer offered pieces and sent almost nothing; what it offers does not count for a while",
+    Reason.PEER_CORRUPT: "the peer sent data with a wrong hash; it is left alone for a while",
+    Reason.PEER_NOT_NEEDED: "there are enough connections; this peer is reached through others",
+    Reason.DELTA_BASE_DIFFERS: "what the delta builds upon is not here, or not as it was signed",
+    Reason.DELTA_FAILED: "the delta could not be applied",
+    Reason.DELTA_FALLBACK_FORBIDDEN: "no delta can be used here, and the policy forbids fetching the full payload",
+    Reason.DELTA_FALLBACK_OVER_BUDGET: "no delta can be used here, and the full payload is over the policy's budget",
+    Reason.LINK_METERED: "the network is metered, and the policy restricts what may be fetched over it",
+    Reason.LINK_VPN: "the way to the origin goes through a VPN, and the policy restricts what may use it",
+    Reason.BATTERY_LOW: "this endpoint runs on a battery that is low, and the policy restricts what it may do then",
     Reason.DISK_FULL: "not enough space on disk",
     Reason.STORAGE_FAILED: "the disk could not be read or written",
     Reason.PAYLOAD_MISSING: "the payload was removed before it could be installed",
@@ -151,16 +177,24 @@ def explain(reason: Reason) -> str:
 
 PASSING = frozenset(
     {
+        Reason.BATTERY_LOW,
         Reason.BUSY,
         Reason.CONFLICT_INSTALLED,
+        Reason.DELTA_BASE_DIFFERS,
+        Reason.DELTA_FAILED,
+        Reason.DELTA_FALLBACK_FORBIDDEN,
+        Reason.DELTA_FALLBACK_OVER_BUDGET,
         Reason.DEPENDENCY_MISSING,
         Reason.DISK_FULL,
         Reason.FALLBACK_FORBIDDEN,
         Reason.FALLBACK_MISSING,
         Reason.INSTALLER_UNREACHABLE,
+        Reason.LINK_METERED,
+        Reason.LINK_VPN,
         Reason.METADATA_EXPIRED,
         Reason.METADATA_UNREACHABLE,
         Reason.METADATA_UNTRUSTED,
+        Reason.NO_NETWORK_ADDRESS,
         Reason.ORIGIN_REFUSED,
         Reason.ORIGIN_UNREACHABLE,
         Reason.PAYLOAD_MISSING,

@@ -17,7 +17,7 @@ from signing.policy import MAX_RINGS
 from signing.reasons import Reason
 
 MAX_MEMBERS = 5_000
-MAX_OFFERS = 1_000
+MAX_OFFERS = 10_000  # as many as a list of a document may have; three releases of 3,333 products
 
 
 @dataclass(frozen=True, kw_only=True)

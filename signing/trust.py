@@ -153,12 +153,15 @@ class TrustClient:
         """The signed list of withdrawn releases."""
         return self._document(RecallList, RECALL_TARGET)
 
-    def torrent(self, manifest: VerifiedManifest, segment: str) -> bytes:
-        """The torrent that carries a release within `segment`. Raises NotListed when the release is not for it."""
-        carried = manifest.manifest.torrent_for(segment)
-        if carried is None:
-            raise NotListed(f"{manifest.manifest.target}: carries no torrent for segment {segment!r}")
-        return self.read_target(carried[1].target, max_bytes=MAX_TORRENT_BYTES)
+    def torrent(self, manifest: VerifiedManifest, segment: str, transport_sha256: str | None = None) -> bytes:
+        """The torrent that carries a release within `segment`, by that transport or, without one named, by the full.
+
+        Raises NotListed when the release has no such torrent.
+        """
+        for transport, torrent in manifest.manifest.torrents_for(segment):
+            if transport_sha256 in (None, transport.content.sha256):
+                return self.read_target(torrent.target, max_bytes=MAX_TORRENT_BYTES)
+        raise NotListed(f"{manifest.manifest.target}: carries no torrent for segment {segment!r}")
 
     def segment_certificate(self, segment: str) -> bytes:
         """The PEM certificate of a segment's issuing authority."""

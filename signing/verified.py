@@ -11,7 +11,7 @@ from pathlib import Path
 
 from signing.codec import decode
 from signing.errors import BadInput, ContentMismatch
-from signing.manifest import Manifest, Transport
+from signing.manifest import Content, Manifest, Transport
 
 HASH_BUFFER_BYTES = 2**20
 _SEAL = object()
@@ -34,11 +34,12 @@ class VerifiedManifest:
 class VerifiedPayload:
     """The file at `path` held exactly the bytes of `transport`, one of the manifest's, when it was read and hashed.
 
+    Without a transport it held the payload itself, uncompressed, as whoever applied a delta leaves it.
     Whoever reads it again must own the directory, so that nobody can exchange the file in between.
     """
 
     manifest: VerifiedManifest
-    transport: Transport
+    transport: Transport | None
     path: Path
     seal: InitVar[object] = None
 
@@ -67,16 +68,17 @@ def reopen_committed(data: bytes, *, sha256: str) -> VerifiedManifest:
 
 
 def verify_payload(manifest: VerifiedManifest, path: Path) -> VerifiedPayload:
-    """Hash the transport file at `path` and find the transport that it is.
+    """Hash the file at `path` and find which transport it is, or whether it is the payload itself.
 
-    Raises ContentMismatch when it is none of the manifest's transports, and BadInput when it cannot be read.
+    Raises ContentMismatch when it is neither, a delta for instance, and BadInput when it cannot be read.
     """
-    transports = manifest.manifest.transports
+    whole: list[tuple[Content, Transport | None]] = [(way.content, way) for way in manifest.manifest.transports]
+    whole.append((manifest.manifest.payload, None))
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
-            if size not in {transport.content.size for transport in transports}:
-                sizes = " or ".join(str(transport.content.size) for transport in transports)
+            if size not in {content.size for content, _ in whole}:
+                sizes = " or ".join(str(content.size) for content, _ in whole)
                 raise ContentMismatch(str(path), expected=f"{sizes} bytes", actual=f"{size} bytes")
             file.seek(0)
             digest = hashlib.sha256()
@@ -85,10 +87,10 @@ def verify_payload(manifest: VerifiedManifest, path: Path) -> VerifiedPayload:
     except OSError as problem:
         raise BadInput(str(path), problem.strerror or str(problem)) from problem
     actual = digest.hexdigest()
-    for transport in transports:
-        if (transport.content.sha256, transport.content.size) == (actual, size):
+    for content, transport in whole:
+        if (content.sha256, content.size) == (actual, size):
             return VerifiedPayload(manifest=manifest, transport=transport, path=path, seal=_SEAL)
-    expected = " or ".join(f"SHA-256 {transport.content.sha256}" for transport in transports)
+    expected = " or ".join(f"SHA-256 {content.sha256}" for content, _ in whole)
     raise ContentMismatch(str(path), expected=expected, actual=f"SHA-256 {actual}")
 
 

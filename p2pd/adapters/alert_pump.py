@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Brings libtorrent's alerts into trio: no thread, no polling.
 
-libtorrent writes a byte to a socket when its queue of alerts stops being empty; trio waits for that socket.
+libtorrent writes a byte to a socket when its queue of alerts stops being empty; trio waits for that socket. A stream of
+alerts is taken in batches, since each wake-up of the interpreter costs more than the alerts that it brings.
 """
 
 import socket
@@ -26,6 +27,9 @@ class AlertSource(Protocol):
     def receive(self, alert: lt.alert) -> None:
         """Take in one alert, which is valid during this call only."""
 
+    async def gather(self) -> None:
+        """Let alerts come together for a moment, unless somebody waits for the next one."""
+
 
 async def pump_alerts(source: AlertSource, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Move alerts until cancelled."""
@@ -42,5 +46,6 @@ async def pump_alerts(source: AlertSource, *, task_status: trio.TaskStatus[None]
                 reader.recv(WAKE_BYTES)
                 for alert in source.pop_alerts():
                     source.receive(alert)
+                await source.gather()
         finally:
             source.set_alert_fd(NO_FILE)  # or libtorrent would write into whatever file gets this number next

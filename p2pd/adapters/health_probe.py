@@ -13,23 +13,32 @@ import trio
 from p2pd.ports_control import ProbeResult
 from signing.manifest import CommandCheck, HttpCheck, TcpCheck
 
+MOST_PROBES = 16  # thousands of products may be on probation together, and each check may be a process
 DETAIL_CHARS = 500  # the tail of what a failing command printed: tracebacks end with the cause
 _OUTPUT_BYTES = 65_536
 _KILL_SECONDS = 5.0
 
 
 class SystemHealthProbe:
-    """Implements `p2pd.ports_control.HealthProbe` on this machine."""
+    """Implements `p2pd.ports_control.HealthProbe` on this machine: MOST_PROBES at once, others wait for their turn."""
+
+    def __init__(self) -> None:
+        self._places = trio.CapacityLimiter(MOST_PROBES)
 
     async def run(self, check: CommandCheck | HttpCheck | TcpCheck, *, slot: Path) -> ProbeResult:
         """Run one check. Whatever it finds is a result, never an exception."""
-        with trio.move_on_after(check.timeout_seconds):
-            if isinstance(check, CommandCheck):
-                return await _run_command(check, slot)
-            if isinstance(check, HttpCheck):
-                return await _get(check)
-            return await _connect(check)
-        return ProbeResult(passed=False, detail=f"no answer within {check.timeout_seconds:g} s")
+        async with self._places:
+            return await _run(check, slot)
+
+
+async def _run(check: CommandCheck | HttpCheck | TcpCheck, slot: Path) -> ProbeResult:
+    with trio.move_on_after(check.timeout_seconds):
+        if isinstance(check, CommandCheck):
+            return await _run_command(check, slot)
+        if isinstance(check, HttpCheck):
+            return await _get(check)
+        return await _connect(check)
+    return ProbeResult(passed=False, detail=f"no answer within {check.timeout_seconds:g} s")
 
 
 async def _run_command(check: CommandCheck, slot: Path) -> ProbeResult:

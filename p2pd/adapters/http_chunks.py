@@ -11,13 +11,15 @@ CHUNK_BYTES = 65_536
 
 
 @asynccontextmanager
-async def raw_chunks(answer: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The undecoded body. Leaving the block early ends the request.
+async def raw_chunks(
+    answer: httpx.Response, *, chunk_bytes: int | None = CHUNK_BYTES
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The undecoded body, in chunks of `chunk_bytes`, or (None) as it comes. Leaving the block early ends the request.
 
     Breaking out of httpx's nested generators would leave them, and the connection, to the garbage collector; cancelled
     at their next read, they end in order.
     """
-    chunks = answer.aiter_raw(CHUNK_BYTES)
+    chunks = answer.aiter_raw(chunk_bytes)
     try:
         yield chunks
     finally:

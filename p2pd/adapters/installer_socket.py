@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import trio
+
 from p2pd.host.control_socket import ControlRefused, ControlUnreachable, request
 from p2pd.ports import Installation, InstalledProduct, InstalledRelease, InstallerFailure, InstallPhase
 from signing.errors import BadInput
@@ -16,6 +18,7 @@ QUICK_SECONDS = 30.0
 # Copying, hashing and unpacking the largest payload (64 GiB) at 20 MB/s; a shorter wait would only lose the answer,
 # since p2pd-install carries on.
 LONG_SECONDS = 3_600.0
+MOST_REQUESTS = 8  # at once, of the 32 connections of the socket: thousands of products may want something together
 
 T = TypeVar("T")
 
@@ -45,10 +48,11 @@ class InstallerSocket:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._places = trio.CapacityLimiter(MOST_REQUESTS)
 
-    async def status(self) -> Mapping[str, InstalledProduct]:
+    async def status(self, product: str | None = None) -> Mapping[str, InstalledProduct]:
         """See `Installer`."""
-        answer = await self._ask("status", {}, QUICK_SECONDS)
+        answer = await self._ask("status", {"product": product} if product else {}, QUICK_SECONDS)
         products = answer.get("products")
         if not isinstance(products, dict):
             raise InstallerFailure(Reason.INSTALLER_UNREACHABLE, f"{self._path}: answered without products")
@@ -71,7 +75,8 @@ class InstallerSocket:
 
     async def _ask(self, verb: str, arguments: Mapping[str, Any], timeout_seconds: float) -> Mapping[str, Any]:
         try:
-            return await request(self._path, verb, arguments, timeout_seconds=timeout_seconds)
+            async with self._places:
+                return await request(self._path, verb, arguments, timeout_seconds=timeout_seconds)
         except ControlUnreachable as problem:
             raise InstallerFailure(Reason.INSTALLER_UNREACHABLE, str(problem)) from problem
         except ControlRefused as refusal:

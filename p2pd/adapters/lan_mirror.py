@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the verified metadata of this endpoint to its segment: static files, read only, over mutual TLS."""
+"""Serves the verified metadata and small payloads of this endpoint to its segment, read only, over mutual TLS."""
 
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from p2pd.adapters.small_frames import ROUTE
+from p2pd.adapters.small_peers import SmallDesk, payloads_endpoint
+from p2pd.ports_small import SmallShelf
 
-def mirror_app(mirror: Path) -> Starlette:
-    """The directories that a trust client asks for, and nothing else below `mirror`. No links are followed."""
+
+def mirror_app(mirror: Path, shelf: SmallShelf) -> Starlette:
+    """The directories that a trust client asks for, and nothing else below `mirror`; and what `shelf` holds.
+
+    No links are followed.
+    """
     for part in ("metadata", "targets"):
         (mirror / part).mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Starlette(
-        routes=[Mount(f"/{part}", StaticFiles(directory=mirror / part)) for part in ("metadata", "targets")]
-    )
+    files = [Mount(f"/{part}", StaticFiles(directory=mirror / part)) for part in ("metadata", "targets")]
+    return Starlette(routes=[*files, Route(ROUTE, payloads_endpoint(SmallDesk(shelf)), methods=["POST"])])

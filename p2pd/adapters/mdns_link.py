@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """mDNS on one interface address: a Zeroconf of its own, which neither hears nor speaks on any other interface.
 
-Zeroconf runs an asyncio loop on a thread of its own. All methods here but `tick` block, briefly and bounded, and are
-called from worker threads; `on_news` is called on zeroconf's thread.
+Zeroconf runs an asyncio loop on a thread of its own. All methods here block, briefly and bounded, and are called from
+worker threads; `on_news` is called on zeroconf's thread. What has to happen in time is a timer of that loop, set to
+when the table of announcements has something due: nothing wakes up to look whether it has.
 
 No probing (RFC 6762 8.1): it takes 1.2 s and serves to find a clash of names, and ours are 64 random bits.
 """
@@ -38,8 +39,10 @@ from signing.errors import BadInput
 
 _QUERY, _PTR, _ANY, _INTERNET = 0, 12, 255, 1  # RFC 1035 numbers, which zeroconf has under private names
 _QUESTIONS_PER_PACKET = 30  # of about 40 bytes each, so that none is truncated
+_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # <linux/in.h>, <linux/in6.h>; not in Python's socket module
 _CALL_SECONDS = 5.0  # for work on zeroconf's loop that takes about a millisecond
 _ALONE_SECONDS = 20.0
+_LEAST_SECONDS = 1.0  # between two looks at the table, which goes through all announcements
 
 _log = log(__name__)
 _T = TypeVar("_T")
@@ -62,6 +65,9 @@ class MdnsLink:
         self._info: ServiceInfo | None = None
         self._broadcasts: list[asyncio.Future[Any]] = []
         self._next_call = _monotonic() + _ALONE_SECONDS
+        self._looked_at = _monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closing = False
         try:
             self._zeroconf = Zeroconf(interfaces=[address])
         except (OSError, RuntimeError, zeroconf.Error) as error:
@@ -76,6 +82,7 @@ class MdnsLink:
         self._zeroconf.add_listener(_Ear(self._hear), None)
         # The browser asks for our service type whenever RFC 6762 says so; what is answered comes by the ear.
         self._browser = ServiceBrowser(self._zeroconf, SERVICE_TYPE, [_disregard])
+        loop.call_soon_threadsafe(self._set_timer)
 
     def publish(self, instance: str, announcement: Announcement) -> None:
         """Announce under `instance`, in place of whatever was announced; a name other than before departs.
@@ -85,14 +92,10 @@ class MdnsLink:
         """
         self._on_loop(self._publish(instance, announcement))
 
-    def tick(self) -> None:
-        """Once a second: let the silent depart, and ask for those about to. Does not block."""
-        self._loop.call_soon_threadsafe(self._tick)
-
     def close(self) -> None:
         """Say goodbye and close the sockets, which takes about 0.3 s."""
         try:
-            self._on_loop(self._hush())
+            self._on_loop(self._rest())
             self._browser.cancel()
             self._zeroconf.close()
         except (LanUnavailable, zeroconf.Error, TimeoutError) as error:
@@ -131,6 +134,13 @@ class MdnsLink:
                 self._broadcasts.append(asyncio.ensure_future(goodbye))
         self._info = info
 
+    async def _rest(self) -> None:
+        """Do nothing more in time."""
+        await self._hush()
+        self._is_closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+
     async def _hush(self) -> None:
         """Stop repeating the last announcement."""
         for broadcast in self._broadcasts:
@@ -142,17 +152,34 @@ class MdnsLink:
         fresh = [update.new for update in records if update.new.ttl == 0 or not update.new.is_expired(now)]
         for news in self._table.hear(fresh, now / 1000):
             self._on_news(news)
+        self._set_timer()
 
-    def _tick(self) -> None:
-        now = _monotonic()
+    def _set_timer(self) -> None:
+        """Look at the table when something is due there; a timer that is early enough stays."""
+        due = max(min(self._table.soonest, self._next_call), self._looked_at + _LEAST_SECONDS)
+        if self._is_closing or (self._timer is not None and self._timer.when() <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        """Let the silent depart, and ask for those about to."""
+        self._timer, self._looked_at = None, _monotonic()
+        try:
+            self._look_at(self._looked_at)
+        finally:
+            self._set_timer()
+
+    def _look_at(self, now: float) -> None:
         for departure in self._table.expire(now):
             self._on_news(departure)
         names = self._table.questions(now)
         for start in range(0, len(names), _QUESTIONS_PER_PACKET):
             self._ask(names[start : start + _QUESTIONS_PER_PACKET], _ANY)
-        if self._info is not None and now >= self._next_call:
+        if now >= self._next_call:
             self._next_call = now + _ALONE_SECONDS * (1 + random.random() / 4)  # noqa: S311 (only spreads load)
-            if self._table.hears_only(self._own):
+            if self._info is not None and self._table.hears_only(self._own):
                 # A switch port may start to forward half a minute after the link is up: what we said and asked when
                 # we started went nowhere. While nobody is in sight, saying it again disturbs nobody.
                 self._ask([SERVICE_TYPE], _PTR)
@@ -180,7 +207,7 @@ def _disregard(**_: object) -> None:
 
 
 def _monotonic() -> float:
-    return current_time_millis() / 1000  # the clock of all of zeroconf's records
+    return current_time_millis() / 1000  # the clock of all of zeroconf's records, and of its loop
 
 
 def _find_interface(address: str) -> tuple[str, IPv4Network | IPv6Network]:
@@ -208,10 +235,16 @@ def _find_interface(address: str) -> tuple[str, IPv4Network | IPv6Network]:
 
 
 def _stay_on(device: str, sockets: list[socket.socket]) -> None:
-    """Hear nothing from other interfaces: mDNS sockets listen on the wildcard address, as the port is shared."""
+    """Hear nothing from other interfaces: mDNS sockets listen on the wildcard address, as the port is shared.
+
+    Nor the other version of IP on this one: whoever has both has a link for each, and says on each what belongs there.
+    """
     if sys.platform != "linux":
         return  # elsewhere a socket hears only the groups that it joined itself
     for each in sockets:
+        each.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+        if each.family == socket.AF_INET6:
+            each.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
         try:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         except PermissionError:

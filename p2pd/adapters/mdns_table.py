@@ -9,9 +9,12 @@ each address (`mdns_crowd`).
 zeroconf's own cache is no help here: it keeps a PTR for 1,125 s at least, whatever its TTL says, so its browser
 would show a killed peer for nineteen minutes. This table goes by the SRV record, which lives as long as it says,
 and tells when to ask for it again, at 75 % of its life and twice more (RFC 6762 5.2). One querier's question renews
-the record for the whole link, so the random part in it keeps the others from asking.
+the record for the whole link, so the random part in it keeps the others from asking. Who asks for one asks for all
+that are soon due as well: so questions come in a few packets for each life, however many peers there are, and an idle
+host sleeps in between.
 """
 
+import math
 import re
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
@@ -39,6 +42,7 @@ INCOMPLETE_SECONDS = 10.0  # time for two questions
 MAX_QUESTIONS = 200  # in one go; a flood of half announcements does not make us flood the link with questions
 
 _ASK_AGAIN_SECONDS = 6.0  # 10 % of the life of a record of ours
+_ASK_AHEAD_SECONDS = 5.0  # what will be due so soon is asked for in the same go
 _INSTANCE = re.compile(r"([0-9a-f]{16})\." + re.escape(SERVICE_TYPE))
 
 _log = log(__name__)
@@ -73,6 +77,12 @@ class AnnouncementTable:
         self._incomplete: dict[str, None] = {}  # oldest first
         self._crowd = Crowd(most=MAX_INSTANCES, most_per_address=MAX_PER_ADDRESS)
         self._of_server: dict[str, set[str]] = {}
+        self._soonest = math.inf
+
+    @property
+    def soonest(self) -> float:
+        """Nothing is due before: neither a departure nor a question. A record that was renewed since makes it early."""
+        return self._soonest
 
     def hear(self, records: Iterable[DNSRecord], now: float) -> list[Sighting | Departure]:
         """Take in records of one packet; return what is news. A record of no life left is a goodbye."""
@@ -94,6 +104,8 @@ class AnnouncementTable:
                 touched[match[1]] = None
         for instance in touched:
             news += self._news(instance)
+            if instance in self._entries:
+                self._soonest = min(self._soonest, self._due_at(instance))
         return news
 
     def expire(self, now: float) -> list[Departure]:
@@ -111,10 +123,22 @@ class AnnouncementTable:
 
     def questions(self, now: float) -> list[str]:
         """Full names of instances to ask for now; each is asked for again later as long as nothing comes."""
-        due = [instance for instance, entry in self._entries.items() if entry.ask_at <= now][:MAX_QUESTIONS]
-        for instance in due:
+        due: list[str] = []
+        if any(entry.ask_at <= now for entry in self._entries.values()):
+            soon = now + _ASK_AHEAD_SECONDS
+            due = sorted((name for name, entry in self._entries.items() if entry.ask_at <= soon), key=self._ask_at)
+        for instance in due[:MAX_QUESTIONS]:
             self._entries[instance].ask_at = now + _ASK_AGAIN_SECONDS * (1 + self._draw() / 2)
-        return [full_name(instance) for instance in due]
+        self._soonest = min(map(self._due_at, self._entries), default=math.inf)
+        return [full_name(instance) for instance in due[:MAX_QUESTIONS]]
+
+    def _ask_at(self, instance: str) -> float:
+        return self._entries[instance].ask_at
+
+    def _due_at(self, instance: str) -> float:
+        entry = self._entries[instance]
+        over = min(entry.expires, entry.give_up) if instance in self._incomplete else entry.expires
+        return min(entry.ask_at, over)
 
     def _hear_instance(self, instance: str, record: DNSPointer | DNSService | DNSText, now: float) -> bool:
         entry = self._entries.get(instance) or self._begin(instance, now)

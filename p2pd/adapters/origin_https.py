@@ -8,7 +8,8 @@ import httpx
 import trio
 
 from p2pd.adapters.http_chunks import raw_chunks, words_of
-from p2pd.ports import OriginFailure
+from p2pd.adapters.tcp_window import TcpWindow
+from p2pd.ports import OriginFailure, Pacing
 from signing.reasons import Reason
 
 SILENCE_SECONDS = 20.0  # between two reads; slower than this is as good as away, and another endpoint takes over
@@ -18,8 +19,11 @@ _PARTIAL_CONTENT = 206
 class OriginHttps:
     """Implements `p2pd.ports.Origin` for `<url>/payloads/<sha256>`. `client` decides whom TLS believes."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, *, source: Literal["origin", "web"]) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, url: str, *, source: Literal["origin", "web"], pacing: Pacing
+    ) -> None:
         self._client = client
+        self._pacing = pacing
         self._url = url.rstrip("/")
         self.source: Literal["origin", "web"] = source
 
@@ -33,12 +37,17 @@ class OriginHttps:
             async with self._client.stream("GET", url, headers=headers, timeout=SILENCE_SECONDS) as answer:
                 if answer.status_code != _PARTIAL_CONTENT:
                     raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: HTTP {answer.status_code} to a range request")
-                async with raw_chunks(answer) as chunks:
-                    async for chunk in chunks:
-                        received += len(chunk)
-                        if received > length:
-                            raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: more than the {length} bytes asked for")
-                        yield chunk
+                window = TcpWindow(answer.extensions["network_stream"].get_extra_info("socket"))
+                # Larger chunks than come would be read to their end at full speed.
+                with self._pacing.paced(window) as passed:
+                    async with raw_chunks(answer, chunk_bytes=None) as chunks:
+                        async for chunk in chunks:
+                            received += len(chunk)
+                            if received > length:
+                                what = f"more than the {length} bytes asked for"
+                                raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: {what}")
+                            yield chunk
+                            await passed(len(chunk))
         except httpx.HTTPError as problem:
             raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: {words_of(problem)}") from problem
         except trio.BrokenResourceError as problem:

@@ -102,7 +102,7 @@ class PatientReading:
     def manifests(
         self, offers: Sequence[Offer], segment: str, *, before: Trusted | None
     ) -> tuple[VerifiedManifest, ...]:
-        """The manifests of `offers`, each with its torrent fetched.
+        """The manifests of `offers`, each with its torrents fetched.
 
         One that nobody brings now stays as it was in the view `before`; one that is not what was signed is left out.
         """
@@ -140,8 +140,8 @@ class PatientReading:
         manifest = self._client.manifest(offer.product, offer.version)
         if manifest.sha256 != offer.manifest_sha256:
             raise BadInput(manifest.manifest.target, "is not the manifest that the schedule names")
-        if manifest.manifest.torrent_for(segment) is not None:
-            self._client.torrent(manifest, segment)
+        for transport, _ in manifest.manifest.torrents_for(segment):
+            self._client.torrent(manifest, segment, transport.content.sha256)
         return manifest
 
     def _known_document(self, cls: type[D], name: str) -> D | None:

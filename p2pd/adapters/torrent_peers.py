@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is connected to a torrent, and what they have: a look at libtorrent's peers, from a worker thread."""
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import libtorrent as lt
+
+from p2pd.adapters.tcp_links import TcpLink, tend
+from p2pd.piece_set import NO_PIECES, PieceSet
+from p2pd.ports import Neighbour
 
 _BEFORE_HANDSHAKE = lt.peer_info.connecting | lt.peer_info.handshake
 
@@ -13,32 +18,40 @@ class Peers(NamedTuple):
 
     connections: int
     ids: tuple[bytes, ...]  # each once, in order
-    have: tuple[bool, ...]  # by piece: at least one of them has it
+    have: PieceSet  # at least one of them has these, of those who are not ignored
+    neighbours: tuple[Neighbour, ...] = ()  # in the order of `ids`
+    is_shaking_hands: bool = False  # somebody else will be there in a moment
 
 
-def nobody(piece_count: int) -> Peers:
-    """No connection at all."""
-    return Peers(0, (), (False,) * piece_count)
+NOBODY = Peers(0, (), NO_PIECES)
 
 
-def look_at_peers(handle: lt.torrent_handle, piece_count: int) -> Peers:
-    """Wait for libtorrent's network thread to tell.
+def look_at_peers(handle: lt.torrent_handle, ignored: Container[bytes]) -> Peers:
+    """Wait for libtorrent's network thread to tell, and ask the kernel about the connections.
 
     Its asynchronous answer (peer_info_alert) cannot be read from Python in 2.1.1.
     """
     try:
         peers = handle.get_peer_info()
     except RuntimeError:  # the torrent was removed in the meantime
-        return nobody(piece_count)
-    ids: set[bytes] = set()
-    # Bit fields as numbers with a byte for each piece: measured, half the time that uniting lists of bools takes.
-    union, everything = 0, int.from_bytes(b"\1" * piece_count, "big")
-    for peer in peers:
-        if peer.flags & _BEFORE_HANDSHAKE:
-            continue
-        ids.add(peer.pid.to_bytes())
-        if peer.flags & lt.peer_info.seed:
-            union = everything
-        elif union != everything:
-            union |= int.from_bytes(bytes(peer.pieces), "big")
-    return Peers(len(peers), tuple(sorted(ids)), tuple(map(bool, union.to_bytes(piece_count, "big"))))
+        return NOBODY
+    known = [peer for peer in peers if not peer.flags & _BEFORE_HANDSHAKE]
+    links = {TcpLink(peer.local_endpoint(), peer.ip): peer for peer in known}
+    round_trips = tend(links.keys())
+    found: dict[bytes, Neighbour] = {}
+    have = NO_PIECES
+    for link, peer in links.items():
+        pieces = PieceSet.where(peer.pieces)
+        peer_id = peer.pid.to_bytes()
+        found[peer_id] = Neighbour(
+            peer_id=peer_id,
+            have=pieces,
+            is_complete=bool(peer.flags & lt.peer_info.seed),
+            latency=round_trips.get(link),
+            bytes_in=peer.total_download,
+            bytes_out=peer.total_upload,
+        )
+        if peer_id not in ignored:
+            have |= pieces
+    ids = tuple(sorted(found))
+    return Peers(len(peers), ids, have, tuple(found[peer_id] for peer_id in ids), len(known) < len(peers))

@@ -5,7 +5,6 @@ libtorrent itself refuses a peer whose certificate does not chain to the authori
 the torrent's name, the segment. It keeps certificates in memory only: each torrent gets ours before it may speak.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -15,16 +14,17 @@ import libtorrent as lt
 import trio
 
 from p2pd.adapters.alert_pump import pump_alerts
-from p2pd.adapters.torrent_settings import SwarmLimits, session_params
+from p2pd.adapters.torrent_addresses import TorrentAddresses
+from p2pd.adapters.torrent_settings import SwarmLimits, pace_settings, rate_settings, session_params
 from p2pd.adapters.torrent_transfer import TorrentTransfer
-from p2pd.host.supervise import ServiceFailure
 from p2pd.host.telemetry import log
 from p2pd.host.torrent_file import read_torrent
 from p2pd.ports import Endpoint, PayloadStoreFull, TorrentSpec, TransferFailed
 from signing.devices import DeviceKey, read_device_certificate
 from signing.errors import BadInput
 
-LISTEN_SECONDS = 10.0
+CONNECTIONS_PER_TORRENT = 64  # nobody dials more than about 30 neighbours; whoever is refused finds others
+BATCH_SECONDS = 0.1  # between two batches of alerts, while transfers go on and nobody waits for a certain one
 
 _FLAGS = (
     lt.torrent_flags.paused  # until it has a certificate
@@ -32,6 +32,7 @@ _FLAGS = (
     | lt.torrent_flags.disable_lsd
     | lt.torrent_flags.disable_pex
     | lt.torrent_flags.duplicate_is_error
+    | lt.torrent_flags.apply_ip_filter  # how peers of a network that was left are forgotten
 )
 
 _log = log("torrent_session")
@@ -45,21 +46,35 @@ class TorrentSwarm:
     libtorrent's threads, which is over at once when they have nothing left to do.
     """
 
-    def __init__(self, params: lt.session_params) -> None:
+    def __init__(self, params: lt.session_params, addresses: TorrentAddresses) -> None:
         self._session = lt.session(params)
+        self._addresses = addresses
+        self._moving = trio.Lock()
         self._tasks: trio.Nursery | None = None
         self._transfers: dict[lt.torrent_handle, TorrentTransfer] = {}
-        self._listening: set[Endpoint] = set()
-        self._listen_failure: tuple[str, int, str] | None = None  # where, errno, message
-        self._listen_news = trio.Event()
         self._certificate = self._key = ""
         self._is_stuck = False
+        self._is_idle = True
+        self._hurry = trio.Event()
         self._pumping = trio.CancelScope(shield=True)
 
     @property
     def port(self) -> int:
         """The TLS port that the session listens on, at every interface."""
-        return next(iter(self._listening)).port
+        return self._addresses.port
+
+    async def listen_on(self, hosts: Sequence[str]) -> None:
+        """See `p2pd.ports.Swarm`. Raises BadInput, ServiceFailure."""
+        async with self._moving:
+            before = self._addresses.settings()
+            self._addresses.move_to(hosts)
+            self._session.apply_settings(self._addresses.settings())
+            if self._addresses.settings() == before and not self._addresses.is_complete:
+                self._session.reopen_network_sockets(0)  # settings that do not change open nothing
+            await self._addresses.all_open()
+            await trio.to_thread.run_sync(
+                self._addresses.forget_unreachable, self._session, tuple(self._transfers), abandon_on_cancel=False
+            )
 
     def use_certificate(self, certificate_pem: bytes, key_pem: bytes) -> None:
         """Show this certificate in all handshakes from now on. Raises BadInput when the two do not match."""
@@ -69,6 +84,13 @@ class TorrentSwarm:
         self._certificate, self._key = certificate_pem.decode("ascii"), key_pem.decode("ascii")
         for transfer in self._transfers.values():
             transfer.show_certificate(self._certificate, self._key)
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """See `p2pd.ports.Swarm`."""
+        self._session.apply_settings(rate_settings(upload, download))
+        is_cut_off = download == 0
+        if is_cut_off is not self._session.is_paused():
+            (self._session.pause if is_cut_off else self._session.resume)()
 
     @asynccontextmanager
     async def transfer(self, spec: TorrentSpec) -> AsyncIterator[TorrentTransfer]:
@@ -83,9 +105,11 @@ class TorrentSwarm:
         params.flags = _FLAGS
         # All of the space at once: a full disk is news at the start, not near the end.
         params.storage_mode = lt.storage_mode_t.storage_mode_allocate
+        params.max_connections = CONNECTIONS_PER_TORRENT
         # Waits for libtorrent's network thread, which may be busy.
         handle = await trio.to_thread.run_sync(self._session.add_torrent, params)
-        transfer = self._transfers[handle] = TorrentTransfer(handle, facts, self._listening)
+        transfer = self._transfers[handle] = TorrentTransfer(handle, facts, self._addresses.may_dial, self._make_haste)
+        self._keep_pace()
         watching = trio.CancelScope()
         try:
             transfer.show_certificate(self._certificate, self._key)
@@ -100,12 +124,13 @@ class TorrentSwarm:
             if not await transfer.removed() or not has_settled:
                 self._is_stuck = True
             del self._transfers[handle]
+            self._keep_pace()
 
-    async def start(self, tasks: trio.Nursery, interface_count: int) -> None:
+    async def start(self, tasks: trio.Nursery) -> None:
         """Take alerts, and return once all interfaces listen. Raises BadInput or ServiceFailure when one cannot."""
         self._tasks = tasks
         await tasks.start(self._pump)
-        await self._all_listen(interface_count)
+        await self._addresses.all_open()
 
     async def _pump(self, *, task_status: trio.TaskStatus[None]) -> None:
         # Shielded until `stop`: transfers that are cancelled still wait, each with a deadline, for their last alerts.
@@ -115,19 +140,6 @@ class TorrentSwarm:
             finally:
                 for transfer in self._transfers.values():
                     transfer.deafen()
-
-    async def _all_listen(self, count: int) -> None:
-        with trio.move_on_after(LISTEN_SECONDS):
-            while self._listen_failure is None and len(self._listening) < count:
-                await self._listen_news.wait()
-                self._listen_news = trio.Event()
-        if self._listen_failure is not None:
-            where, code, problem = self._listen_failure
-            if code == errno.EADDRINUSE:
-                raise BadInput(where, "is in use by another program", "stop it, or configure another torrent port")
-            raise ServiceFailure(f"{where}: {problem}")
-        if len(self._listening) < count:
-            raise ServiceFailure(f"only {len(self._listening)} of {count} torrent interfaces listen")
 
     def stop(self) -> None:
         """Take no more alerts, once all transfers are over."""
@@ -148,12 +160,24 @@ class TorrentSwarm:
         """For the alert pump."""
         return self._session.pop_alerts()
 
+    async def gather(self) -> None:
+        """For the alert pump."""
+        self._hurry = trio.Event()
+        if self._transfers and not any(transfer.is_urgent for transfer in self._transfers.values()):
+            with trio.move_on_after(BATCH_SECONDS):
+                await self._hurry.wait()
+
+    def _make_haste(self) -> None:
+        self._hurry.set()
+
     def receive(self, alert: lt.alert) -> None:
         """For the alert pump."""
         match alert:
             case lt.torrent_alert():
                 if transfer := self._transfers.get(alert.handle):
                     transfer.receive(alert)
+                    if isinstance(alert, lt.cache_flushed_alert):  # the last of a transfer makes it complete
+                        self._keep_pace()
             case lt.state_update_alert():
                 for status in alert.status:
                     if transfer := self._transfers.get(status.handle):
@@ -161,14 +185,15 @@ class TorrentSwarm:
             case lt.alerts_dropped_alert():
                 for transfer in self._transfers.values():
                     transfer.look_again()
-            case lt.listen_succeeded_alert():
-                if alert.socket_type == lt.socket_type_t.tcp_ssl:
-                    self._listening.add(Endpoint(host=alert.address, port=alert.port))
-                    self._listen_news.set()
-            case lt.listen_failed_alert():
-                where = f"torrent interface {alert.address} port {alert.port}"
-                self._listen_failure = (where, alert.error.value(), alert.error.message())
-                self._listen_news.set()
+            case lt.listen_succeeded_alert() | lt.listen_failed_alert():
+                self._addresses.receive(alert)
+
+    def _keep_pace(self) -> None:
+        """An idle agent must not wake up for nothing: ticks are rare unless a transfer needs them."""
+        is_idle = all(transfer.progress().is_complete for transfer in self._transfers.values())
+        if is_idle is not self._is_idle:
+            self._is_idle = is_idle
+            self._session.apply_settings(pace_settings(is_idle=is_idle))
 
     def _require_tasks(self) -> trio.Nursery:
         if self._tasks is None:
@@ -179,23 +204,26 @@ class TorrentSwarm:
 @asynccontextmanager
 async def open_torrent_session(
     *,
-    interfaces: Sequence[Endpoint],
+    interfaces: Sequence[Endpoint] = (),
+    port: int = 0,
     certificate_pem: bytes,
     key_pem: bytes,
     device: str,
     limits: SwarmLimits | None = None,
 ) -> AsyncIterator[TorrentSwarm]:
-    """A session that listens on `interfaces` (port 0: any, for a single one) while the block lasts.
+    """A session that listens on `interfaces` (port 0: any, for a single one) while the block lasts, until it is moved.
 
+    Without any it listens nowhere, and dials nobody, until it is moved; then on `port`.
     Raises BadInput when a port is in use or the certificate does not fit, ServiceFailure when an address is not there.
     """
-    swarm = TorrentSwarm(session_params(interfaces, device, limits or SwarmLimits()))
+    addresses = TorrentAddresses(interfaces, interfaces[0].port if interfaces else port)
+    swarm = TorrentSwarm(session_params(addresses.settings(), device, limits or SwarmLimits()), addresses)
     failure: Exception | None = None
     try:
         swarm.use_certificate(certificate_pem, key_pem)
         async with trio.open_nursery() as tasks:
             try:
-                await swarm.start(tasks, len(interfaces))
+                await swarm.start(tasks)
                 yield swarm
             except Exception as problem:
                 failure = problem  # raised below: here the nursery would wrap it in a group

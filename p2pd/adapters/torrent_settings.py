@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """libtorrent's settings, as this project wants them: mutual TLS over TCP on named interfaces, and nothing else."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import cast
 
 import libtorrent as lt
 
-from p2pd.ports import Endpoint, peer_id_of
-from signing.errors import BadInput
+from p2pd.ports import peer_id_of
 
 # Pieces that count as had may lie in memory still, up to this size: it is what a slow disk can take of the host's
 # memory, and the most that a kill can cost (mostly less: see FLUSH_SECONDS of the transfers). In a few runs over
 # loopback 4 MiB were no slower than libtorrent's 100 MiB.
 DISK_QUEUE_BYTES = 4 * 2**20
 ALERT_QUEUE = 10_000  # a burst of finished pieces; what is dropped beyond is asked for again
+IDLE_TICK_MILLISECONDS = 1_000  # the longest that libtorrent allows for; whoever uploads only does not wait for ticks
 TICK_MILLISECONDS = 100  # libtorrent dials on the first tick after each full second; by default it ticks twice a second
 
 # The events that drive a transfer; nothing for each block or request.
@@ -25,6 +23,7 @@ ALERT_MASK = (
     | lt.alert_category.storage
     | lt.alert_category.connect
     | lt.alert_category.piece_progress
+    | lt.alert_category.peer  # who was cut off for wrong data
 )
 
 # RFC 7919, ffdhe2048. libtorrent insists on parameters for an exchange that TLS 1.3 with our P-256 keys never makes.
@@ -49,21 +48,36 @@ class SwarmLimits:
     download_bytes_per_s: int | None = None
 
 
-def session_params(interfaces: Sequence[Endpoint], device: str, limits: SwarmLimits) -> lt.session_params:
-    """All that a session begins with. Raises BadInput when the interfaces cannot be listened on together."""
+def session_params(addresses: "lt.settings_pack", device: str, limits: SwarmLimits) -> lt.session_params:
+    """All that a session begins with. `addresses`: `TorrentAddresses.settings`."""
     params = lt.session_params()
-    params.settings = _settings(interfaces, device, limits)
+    params.settings = {**_settings(device, limits), **addresses}
     # Plain reads and writes report a full disk as an error; a memory-mapped file answers with SIGBUS.
     params.disk_io_constructor = "pread_disk_io_constructor"
     return params
 
 
-def _settings(interfaces: Sequence[Endpoint], device: str, limits: SwarmLimits) -> "lt.settings_pack":
-    up, down = limits.upload_bytes_per_s or 0, limits.download_bytes_per_s or 0
+def pace_settings(*, is_idle: bool) -> "lt.settings_pack":
+    """How often libtorrent wakes up: dialling and rate limits go by its ticks, answering peers does not."""
+    return {"tick_interval": IDLE_TICK_MILLISECONDS if is_idle else TICK_MILLISECONDS}
+
+
+def rate_settings(upload: int | None, download: int | None) -> "lt.settings_pack":
+    """Bytes per second; None: no limit. An upload of 0 chokes every peer: libtorrent takes a rate of 0 for no limit."""
+    up, down = upload or 0, download or 0
     return {
-        # Where: TLS sockets ("s") on the named addresses only; no other port when that one is taken.
-        "listen_interfaces": _listen_interfaces(interfaces),
-        "outgoing_interfaces": ",".join(interface.host for interface in interfaces),
+        "unchoke_slots_limit": 0 if upload == 0 else -1,
+        # libtorrent files private addresses under "local", which its plain limits leave out.
+        "upload_rate_limit": up,
+        "local_upload_rate_limit": up,
+        "download_rate_limit": down,
+        "local_download_rate_limit": down,
+    }
+
+
+def _settings(device: str, limits: SwarmLimits) -> "lt.settings_pack":
+    return {
+        # Where: no other port when that one is taken.
         "max_retry_port_bind": 0,
         "listen_system_port_fallback": False,
         "listen_queue_size": 64,
@@ -83,38 +97,19 @@ def _settings(interfaces: Sequence[Endpoint], device: str, limits: SwarmLimits) 
         "allow_multiple_connections_per_ip": True,
         # A peer that completes must not drop neighbours before its last pieces have reached them.
         "close_redundant_connections": False,
-        # A peer whose first dial is refused is dialled again at once: on a LAN it has most likely just started.
+        # A peer whose first dial is refused is dialled again at once: on a LAN it has most likely just started. After
+        # that it is left to whoever asked for the connection to ask again (measured: at 1, 3 and 6 s, then no more).
         "min_reconnect_time": 1,
-        "max_failcount": 1_000_000,
+        "max_failcount": 3,
         "peer_connect_timeout": 5,
         "handshake_timeout": 10,
         "connection_speed": 200,
         # Endpoints of one fleet do not barter: everybody uploads to everybody, and none is dropped for another.
-        "unchoke_slots_limit": -1,
         "peer_turnover": 0,
         "connections_limit": limits.connections,
-        # libtorrent files private addresses under "local", which its plain limits leave out.
-        "upload_rate_limit": up,
-        "local_upload_rate_limit": up,
-        "download_rate_limit": down,
-        "local_download_rate_limit": down,
+        **rate_settings(limits.upload_bytes_per_s, limits.download_bytes_per_s),
         "max_queued_disk_bytes": DISK_QUEUE_BYTES,
-        "tick_interval": TICK_MILLISECONDS,
+        **pace_settings(is_idle=True),
         "alert_mask": ALERT_MASK,
         "alert_queue_size": ALERT_QUEUE,
     }
-
-
-def _listen_interfaces(interfaces: Sequence[Endpoint]) -> str:
-    ports = {interface.port for interface in interfaces}
-    if len(ports) != 1 or (ports == {0} and len(interfaces) > 1):
-        remedy = "name one port for all of them, not 0 when there are several"
-        raise BadInput("torrent interfaces", f"must share one port, have {sorted(ports)}", remedy)
-    return ",".join(f"{_bracketed(interface.host)}:{interface.port}s" for interface in interfaces)
-
-
-def _bracketed(host: str) -> str:
-    try:
-        return f"[{host}]" if ip_address(host).version == 6 else host
-    except ValueError:
-        raise BadInput("torrent interfaces", f"{host!r} is no IP address", "name addresses of this host") from None

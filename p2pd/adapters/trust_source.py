@@ -62,12 +62,12 @@ class TrustSource:
         self._fetcher, self._client, self._last = fetcher, client, trusted
         return trusted
 
-    async def torrent(self, manifest: VerifiedManifest) -> bytes:
+    async def torrent(self, manifest: VerifiedManifest, transport_sha256: str | None = None) -> bytes:
         """The torrent for our segment, which `refresh` has fetched already. Raises SigningError, StorageFailed."""
         if self._client is None or self._fetcher is None:
             raise SourceUnavailable("no metadata is trusted yet")
         self._fetcher.forgive()
-        torrent: bytes = await self._in_thread(self._client.torrent, manifest, self._segment)
+        torrent: bytes = await self._in_thread(self._client.torrent, manifest, self._segment, transport_sha256)
         return torrent
 
     async def _in_thread(self, read: Callable[..., T], *args: Any) -> T:

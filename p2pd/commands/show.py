@@ -23,7 +23,7 @@ def show_status(answer: Mapping[str, Any], console: Console) -> None:
     if metadata.get("expires"):
         role, when = min(metadata["expires"].items(), key=lambda item: str(item[1]))
         console.print(f"metadata {metadata['timestamp_version']}, fresh until {when} ({role})")
-    for problem in filter(None, (metadata["problem"], answer["installer"]["problem"])):
+    for problem in filter(None, (answer["network"]["problem"], metadata["problem"], answer["installer"]["problem"])):
         console.print(f"[yellow]{problem['reason']}: {escape(problem['sentence'])}[/]")
         console.print(f"  {escape(problem['detail'])}")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -49,15 +49,24 @@ def show_status(answer: Mapping[str, Any], console: Console) -> None:
 
 
 def show_peers(peers: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The endpoints of this site that announce themselves now."""
+    """The endpoints of this site that announce themselves now; `link`: connected for how many torrents, or why not."""
     if not peers:
         console.print("no peer of this site has shown itself on the configured interfaces")
         return
-    table = Table("device", "address", "port", "shares", "metadata")
+    table = Table("device", "address", "port", "shares", "link", "latency", "in", "out", "metadata")
     for peer in sorted(peers, key=lambda entry: str(entry["device"])):
         metadata = "other than ours" if peer["other_metadata"] else "same as ours"
-        table.add_row(peer["device"], peer["address"], str(peer["port"]), str(peer["shares"]), metadata)
+        latency = f"{peer['latency_ms']:.1f} ms" if peer["latency_ms"] is not None else "-"
+        where = (peer["device"], peer["address"], str(peer["port"]), str(peer["shares"]))
+        table.add_row(*where, _link(peer), latency, in_bytes(peer["bytes_in"]), in_bytes(peer["bytes_out"]), metadata)
     console.print(table)
+
+
+def _link(peer: Mapping[str, Any]) -> str:
+    if not peer["torrents"]:
+        return "-"
+    state = f"{peer['connected']} of {peer['torrents']}" if peer["connected"] else "not connected"
+    return f"{state}: {peer['reason']}" if peer["reason"] else state
 
 
 def show_why(answer: Mapping[str, Any], console: Console) -> None:

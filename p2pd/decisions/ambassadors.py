@@ -29,8 +29,10 @@ class SiteView:
     me: str
     ranked: tuple[str, ...]  # every member that may fetch the release, best first, `me` among them
     connected: frozenset[str]  # in a mutual TLS session with us
-    expected: Mapping[str, float]  # announced lately, not connected yet: until when that counts
-    watching_since: float
+    expected: Mapping[str, float]  # on the LAN, and not connected yet: until when that counts
+    carriers: frozenset[str]  # of those, who had the torrent before us, and maybe all of its pieces
+    listening_since: float  # to the LAN
+    began: float  # with this torrent
     last_progress: float  # when others last made a piece available, here or at a peer, or another came to be the first
 
     @property
@@ -74,27 +76,44 @@ def rank(info_hash: str, members: Iterable[Member]) -> tuple[str, ...]:
     return tuple(member.device for member in sorted(members, key=score, reverse=True))
 
 
+def ambassador_count(*, live: int, piece_count: int) -> int:
+    """How many of `live` endpoints fetch from the origin."""
+    return max(1, min(live, 10, piece_count // 8))
+
+
 def decide_role(view: SiteView, *, now: float, timing: Timing, ambassador_count: int = 1) -> Fetch | Wait:
     """Whether this endpoint goes to the origin now.
 
     The first `ambassador_count` live devices in rank do. Whoever is not among them steps in when nothing has moved for
     `timing.stall` times its distance from them, so that a silent ambassador costs seconds, not the patch.
     """
-    settled = view.watching_since + timing.settle
-    unseen = [device for device in view.ranked if device != view.me and device not in view.connected]
-    if now < settled and unseen:
-        return Wait(until=settled, reason=Reason.DISCOVERY_SETTLING)
     live = view.live
+    settled = view.listening_since + timing.settle
+    if now < settled and len(live) < len(view.ranked):
+        return Wait(until=settled, reason=Reason.DISCOVERY_SETTLING)
+    introduced = view.began + timing.settle
+    if now < introduced and view.carriers:  # they may have it all: a handshake costs less than the origin's bytes
+        return Wait(until=introduced, reason=Reason.DISCOVERY_SETTLING)
     ambassadors = live[:ambassador_count]
     if view.me in ambassadors:
         is_first = view.me in view.ranked[:ambassador_count]
         return Fetch(ambassadors=ambassadors, reason=None if is_first else Reason.AMBASSADORS_UNSEEN)
     distance = live.index(view.me) - ambassador_count + 1
-    my_turn = max(view.last_progress, view.watching_since) + timing.stall * distance
+    my_turn = max(view.last_progress, view.began) + timing.stall * distance
     if now >= my_turn:
         return Fetch(ambassadors=(view.me,), reason=Reason.TOOK_OVER_STALLED)
     soonest_loss = min((view.expected[device] for device in live if device in view.expected), default=my_turn)
     return Wait(until=min(my_turn, soonest_loss), reason=Reason.WAITING_FOR_AMBASSADOR)
+
+
+def is_stalled(view: SiteView, *, now: float, timing: Timing) -> bool:
+    """Whether an ambassador with nothing left to do takes over whatever is missing, whoever should bring it.
+
+    Nothing has moved for `timing.stall`, in which those should have helped out whose reserve it is, and for as long
+    again for each place in the order of the living: one at a time.
+    """
+    place = view.live.index(view.me) + 1
+    return now >= max(view.last_progress, view.began) + timing.stall * (1 + place)
 
 
 def peers_are_trusted(*, last_gain: float, now: float, timing: Timing) -> bool:

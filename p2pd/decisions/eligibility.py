@@ -143,7 +143,7 @@ def _against_platform(manifest: Manifest, endpoint: Endpoint) -> Refusal | None:
         return Refusal(reason=Reason.PLATFORM_MISMATCH, detail=f"it is for {', '.join(where.systems)}")
     if where.machines and endpoint.machine not in where.machines:
         return Refusal(reason=Reason.PLATFORM_MISMATCH, detail=f"it is for {', '.join(where.machines)}")
-    if manifest.torrent_for(endpoint.segment) is None:
+    if not manifest.is_for(endpoint.segment):
         return Refusal(reason=Reason.OTHER_SEGMENT, detail=f"this endpoint is in segment {endpoint.segment!r}")
     if manifest.installer not in endpoint.installers:
         return Refusal(reason=Reason.INSTALLER_UNKNOWN, detail=manifest.installer)

@@ -21,7 +21,8 @@ from p2pd.host.unix_listener import listening_at
 from signing.errors import SigningError
 from signing.reasons import Reason
 
-MAX_LINE_BYTES = 1_048_576
+MAX_LINE_BYTES = 1_048_576  # of a request
+MAX_ANSWER_BYTES = 16 * 2**20  # 700 bytes a product, and there may be 10,000
 MAX_CONNECTIONS = 32
 IDLE_SECONDS = 30.0  # for the next request to arrive whole
 SEND_SECONDS = 30.0
@@ -100,7 +101,7 @@ async def request(
             async with await trio.open_unix_socket(path) as stream:
                 with suppress(trio.BrokenResourceError):  # it may refuse before it listens: its answer says why
                     await stream.send_all(question)
-                line = await _Lines(stream).next()
+                line = await _Lines(stream, MAX_ANSWER_BYTES).next()
     except trio.TooSlowError:
         raise ControlUnreachable(path, f"no answer within {timeout_seconds:g} s") from None
     except FileNotFoundError:
@@ -133,7 +134,7 @@ def _read_reply(path: Path, line: bytes) -> dict[str, Any]:
 
 
 async def _answer_all(stream: trio.SocketStream, handle: Handle) -> None:
-    lines = _Lines(stream)
+    lines = _Lines(stream, MAX_LINE_BYTES)
     while True:
         with trio.move_on_after(IDLE_SECONDS) as waiting:
             try:
@@ -172,9 +173,9 @@ def _read_request(line: bytes) -> tuple[str, Mapping[str, Any]]:
 async def _send(stream: trio.SocketStream, reply: Mapping[str, Any]) -> bool:
     """Send `reply`; False if the peer is gone or does not read."""
     data = _encode(reply)
-    if len(data) > MAX_LINE_BYTES:
+    if len(data) > MAX_ANSWER_BYTES:
         _log.error("control answer too large", bytes=len(data))
-        data = _encode(_error(None, f"the answer takes {len(data)} bytes, more than the {MAX_LINE_BYTES} of a line"))
+        data = _encode(_error(None, f"the answer takes {len(data)} bytes, more than the {MAX_ANSWER_BYTES} of a line"))
     with trio.move_on_after(SEND_SECONDS):
         try:
             await stream.send_all(data)
@@ -206,10 +207,11 @@ def _peer_uid(stream: trio.SocketStream) -> int:
 
 
 class _Lines:
-    """Lines of a stream, none longer than MAX_LINE_BYTES."""
+    """Lines of a stream, none longer than `most` bytes."""
 
-    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+    def __init__(self, stream: trio.abc.ReceiveStream, most: int) -> None:
         self._stream = stream
+        self._most = most
         self._buffer = bytearray()
 
     async def next(self) -> bytes | None:
@@ -217,8 +219,8 @@ class _Lines:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            if searched > MAX_LINE_BYTES:
-                raise _Malformed(f"a line longer than {MAX_LINE_BYTES} bytes")
+            if searched > self._most:
+                raise _Malformed(f"a line longer than {self._most} bytes")
             data = await self._stream.receive_some()
             if not data:
                 if self._buffer:

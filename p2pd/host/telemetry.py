@@ -6,10 +6,13 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
-import structlog
 from prometheus_client import CollectorRegistry, make_asgi_app
 
+from p2pd.host.lean_imports import unavailable
 from signing.errors import BadInput
+
+with unavailable("rich"):  # we want plain tracebacks: see `configure_logging`
+    import structlog
 
 AsgiApp = Callable[
     [

@@ -10,6 +10,7 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from p2pd.installer.archive import Kind, Member, members
 from p2pd.installer.disk import Disk
@@ -32,7 +33,7 @@ def extract(payload: VerifiedPayload, into: Path, disk: Disk) -> None:
     where = _name(payload)
     directories: set[tuple[str, ...]] = set()
     with payload.path.open("rb") as transport, Tree(into) as tree:
-        stream = PayloadStream(transport, payload.manifest.manifest.payload, where=where)
+        stream = _stream(payload, transport, where)
         for member in members(stream, where=where):
             if member.path in directories:
                 raise UnsafePayload(f"{where}: member {'/'.join(member.path)!r}", "stands twice in the payload")
@@ -64,7 +65,7 @@ def matches(payload: VerifiedPayload, directory: Path) -> bool:
     where = _name(payload)
     expected: dict[tuple[str, ...], tuple[Kind, int]] = {(): (Kind.DIRECTORY, ROOT_MODE)}
     with payload.path.open("rb") as transport:
-        stream = PayloadStream(transport, payload.manifest.manifest.payload, where=where)
+        stream = _stream(payload, transport, where)
         try:
             with Tree(directory) as tree:
                 for member in members(stream, where=where):
@@ -147,6 +148,11 @@ def _same_entry(facts: os.stat_result, expected: tuple[Kind, int] | None) -> boo
         return stat.S_ISLNK(facts.st_mode)
     is_kind = stat.S_ISDIR(facts.st_mode) if kind is Kind.DIRECTORY else stat.S_ISREG(facts.st_mode)
     return is_kind and stat.S_IMODE(facts.st_mode) == mode
+
+
+def _stream(payload: VerifiedPayload, transport: BinaryIO, where: str) -> PayloadStream:
+    content, is_compressed = payload.manifest.manifest.payload, payload.transport is not None
+    return PayloadStream(transport, content, where=where, is_compressed=is_compressed)
 
 
 def _name(payload: VerifiedPayload) -> str:

@@ -19,16 +19,18 @@ MAX_WINDOW_BYTES = 1 << 27  # what `zstd -19 --long=27` needs; the decompressor 
 
 
 class PayloadStream(io.RawIOBase):
-    """Decompresses `transport` and refuses to give a byte more than `content` says.
+    """Decompresses `transport`, if it is compressed, and refuses to give a byte more than `content` says.
 
     tarfile reads headers through `read`, which is bounded by a budget that `begin_header` renews; whole contents pass
     through `content`. Nothing that was read may be believed before `finish` has returned.
     """
 
-    def __init__(self, transport: BinaryIO, content: Content, *, where: str) -> None:
+    def __init__(self, transport: BinaryIO, content: Content, *, where: str, is_compressed: bool = True) -> None:
         super().__init__()
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-        self._frame = decompressor.stream_reader(transport, read_size=CHUNK_BYTES, closefd=False)
+        self._frame: BinaryIO = transport
+        if is_compressed:
+            decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+            self._frame = decompressor.stream_reader(transport, read_size=CHUNK_BYTES, closefd=False)
         self._content = content
         self._where = where
         self._digest = hashlib.sha256()

@@ -70,9 +70,9 @@ class Products:
         self._disk = disk
         self._unix_now = unix_now
 
-    def records(self) -> tuple[ProductRecord, ...]:
-        """The record of every product that has a release. One that is damaged is left out, and logged."""
-        records = (self._readable(product) for product in self._journal.products())
+    def records(self, product: str | None = None) -> tuple[ProductRecord, ...]:
+        """The record of every product that has a release, or of `product`. A damaged one is left out, and logged."""
+        records = map(self._readable, self._journal.products() if product is None else (product,))
         return tuple(record for record in records if record is not None and record.retained)
 
     def slot_of(self, record: ProductRecord) -> Path | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs of p2pd-install: what may be asked over its socket, and what is answered.
 
-    status   {}                                     every product's releases and phase
+    status   {product}                              a product's releases and phase; without `product`, every one's
     install  {product, version, mirror, transport}  verify, bring in, put on probation
     commit   {product, manifest_sha256}             it has proved itself
     rollback {product, manifest_sha256, mirror}     back to the release before; `mirror` (optional) may tell of recalls
@@ -47,7 +47,13 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, kw_only=True)
 class StatusArguments:
-    """Nothing to say."""
+    """One product, or all of them."""
+
+    product: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.product is not None:
+            check_product("product", self.product)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +117,8 @@ class InstallRequests:
         try:
             match verb:
                 case "status":
-                    _read(StatusArguments, verb, arguments)
-                    return await trio.to_thread.run_sync(self._status)  # does not wait for anybody's turn
+                    status = _read(StatusArguments, verb, arguments)
+                    return await trio.to_thread.run_sync(self._status, status)  # does not wait for anybody's turn
                 case "install":
                     install = _read(InstallArguments, verb, arguments)
                     return await self._in_turn(verb, install, partial(self._install, install))
@@ -126,9 +132,10 @@ class InstallRequests:
         except InstallRefused as refusal:
             raise ControlRefused(refusal.reason, str(refusal)) from refusal
 
-    def _status(self) -> Mapping[str, Any]:
+    def _status(self, wanted: StatusArguments) -> Mapping[str, Any]:
         with refusing("reading what is installed"):
-            return {"products": {record.product: self._describe(record) for record in self._products.records()}}
+            records = self._products.records(wanted.product)
+            return {"products": {record.product: self._describe(record) for record in records}}
 
     def _install(self, wanted: InstallArguments) -> Mapping[str, Any]:
         manifest = self._verifier.verify(wanted.product, wanted.version, Path(wanted.mirror))

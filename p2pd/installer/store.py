@@ -2,7 +2,7 @@
 """The root-owned store of releases: each one's signed manifest, and its transport, from which it can be unpacked again.
 
 releases/PRODUCT/MANIFEST-SHA256/manifest
-releases/PRODUCT/MANIFEST-SHA256/transport
+releases/PRODUCT/MANIFEST-SHA256/transport      or the payload itself, which the agent made by a delta; never a delta
 """
 
 import errno
@@ -44,7 +44,8 @@ class ReleaseStore:
         self._disk.make_directory(product)
         self._disk.make_directory(release)
         write_new_file(self._disk, release / "manifest", manifest.data)
-        self._copy(transport, release / "transport", {t.content.size for t in manifest.manifest.transports})
+        sizes = {t.content.size for t in manifest.manifest.transports} | {manifest.manifest.payload.size}
+        self._copy(transport, release / "transport", sizes)
         payload = _verify(manifest, release / "transport")
         for directory in (release, product, self._directory):
             self._disk.sync_directory(directory)

@@ -9,18 +9,22 @@ import trio
 
 from p2pd.decisions.eligibility import Refusal
 from p2pd.decisions.install_machine import Event, quarantines, step
+from p2pd.decisions.transports import Way
 from p2pd.host.latest import Latest, first_of
 from p2pd.host.telemetry import log
 from p2pd.host.wall_clock import WallClock
-from p2pd.ports import InstalledProduct, Installer, InstallerFailure
-from p2pd.ports_control import Attempt, HealthProbe, Journal, PayloadStore, ProductRecord, Trust
-from p2pd.services.carrying import Carriages
+from p2pd.ports import InstalledProduct, Installer, InstallerFailure, PayloadStoreFull
+from p2pd.ports_control import HealthProbe, Journal, PayloadStore, ProductRecord, StorageFailed, Trust
+from p2pd.ports_delta import Rebuilder
+from p2pd.services.carrying import Carriage, Carriages
 from p2pd.services.fetching import Release
 from p2pd.services.metrics import AgentMetrics
+from p2pd.services.obtaining import Installed, Obtaining, files_of, handed_over, release_for
 from p2pd.services.patience import DISK_TROUBLE, patiently, until_stored
 from p2pd.services.probation import Proof, prove
 from p2pd.services.reporting import Reporter
 from p2pd.services.site import Board, Identity, Why
+from p2pd.services.small_payloads import SmallCarriage, SmallPayloads, SmallRelease
 from signing.errors import ContentMismatch, SigningError
 from signing.reasons import Reason
 from signing.report import InstallState
@@ -40,9 +44,11 @@ class ReleaseTools:
     """Everything outside that an attempt touches."""
 
     carriages: Carriages
+    small: SmallPayloads
     installer: Installer
     journal: Journal
     store: PayloadStore
+    rebuilder: Rebuilder
     trust: Trust
     reporter: Reporter
     probe: HealthProbe
@@ -61,6 +67,7 @@ class AttemptRun:
         tools: ReleaseTools,
         *,
         still_wanted: StillWanted,
+        installed: Installed = lambda: (),
     ) -> None:
         if record.attempt is None:
             raise ValueError("a record without an attempt has nothing to run")
@@ -68,6 +75,8 @@ class AttemptRun:
         self.attempt = record.attempt
         self._tools = tools
         self._still_wanted = still_wanted
+        self._installed = installed
+        self._carried: list[Carriage | SmallCarriage] = []  # by this run, in order
 
     async def begin(self) -> None:
         """See a new attempt through. Like `resume` and `recall` it raises nothing that the world can cause."""
@@ -85,16 +94,29 @@ class AttemptRun:
         await self._go_on()
 
     @property
-    def transport_sha256(self) -> str | None:
-        """Digest of the bytes on disk that this attempt still needs, if any."""
-        state = self.attempt.state
-        if state.is_final or state is InstallState.ROLLING_BACK:
-            return None
-        return self._wanted_release().transport.content.sha256
+    def needed(self) -> frozenset[str]:
+        """Digests of the files that this attempt has, or may come to have, and still needs."""
+        state = self.attempt.state  # one that is committed still needs them, until it is known to be in use
+        is_over = (state.is_final and state is not InstallState.COMMITTED) or state is InstallState.ROLLING_BACK
+        if is_over or not self.attempt.manifest:  # going back takes the digest alone
+            return frozenset()
+        return files_of(self._manifest.manifest, self._tools.identity.segment)
 
     @cached_property
     def _manifest(self) -> VerifiedManifest:
         return reopen_committed(self.attempt.manifest, sha256=self.attempt.manifest_sha256)
+
+    @cached_property
+    def _obtaining(self) -> Obtaining:
+        return Obtaining(
+            self._manifest,
+            store=self._tools.store,
+            rebuilder=self._tools.rebuilder,
+            board=self._tools.board,
+            identity=self._tools.identity,
+            metrics=self._tools.metrics,
+            installed=self._installed,
+        )
 
     async def _go_on(self) -> None:
         while not self.attempt.state.is_final:
@@ -118,21 +140,49 @@ class AttemptRun:
             await self._roll_back()
 
     async def _fetch(self) -> None:
-        carriage = self._tools.carriages.carry(self._wanted_release())
+        """By the best transport that can be used now; leaves the state as it is when it turns out that it cannot be."""
+        news = self._tools.board.trusted.watch()
+        try:
+            way = await self._obtaining.choose()
+            if isinstance(way, Refusal):
+                await self._wait_because(way)
+                await news.changed()  # of the policy, perhaps
+                refusal = self._still_wanted()
+            else:
+                release = self._release_by(way)
+                transport = release.transport
+                self.attempt = replace(self.attempt, transport_sha256=transport.content.sha256, reason=None, detail="")
+                refusal = await self._carry(release)
+                if refusal is None and await self._obtaining.complete(transport):
+                    await self._advance(Event.BYTES_ON_DISK)
+                    return
+        except (PayloadStoreFull, StorageFailed) as problem:
+            refusal = Refusal(reason=problem.reason, detail=str(problem))
+        if refusal is not None:
+            await self._advance(Event.GAVE_UP, refusal)
+
+    async def _carry(self, release: Release | SmallRelease) -> Refusal | None:
+        """Until all of it is on disk, or something stands against it."""
+        carriage = carry(self._tools, release)
+        if carriage not in self._carried:
+            self._carried.append(carriage)
         trusted = self._tools.board.trusted.watch()
         while not carriage.finished.is_set():
             await first_of(carriage.finished.wait, trusted.changed)
             refusal = self._still_wanted()
             if refusal is not None:
-                await self._advance(Event.GAVE_UP, refusal)
-                return
-        if carriage.refusal is not None:
-            await self._advance(Event.GAVE_UP, carriage.refusal)
-        else:
-            await self._advance(Event.BYTES_ON_DISK)
+                return refusal
+        return carriage.refusal
+
+    async def _wait_because(self, refusal: Refusal) -> None:
+        """Say once why nothing is fetched."""
+        if (self.attempt.reason, self.attempt.detail) != (refusal.reason, refusal.detail):
+            self.attempt = replace(self.attempt, reason=refusal.reason, detail=refusal.detail)
+            self.record = replace(self.record, attempt=self.attempt)
+            await self._keep_and_tell()
 
     async def _verify(self) -> None:
-        digest = self._wanted_release().transport.content.sha256
+        digest = self._handed_over
         try:
             await self._tools.store.verify(self._manifest, digest, self._tools.identity.segment)
         except SigningError as problem:
@@ -140,10 +190,19 @@ class AttemptRun:
             is_other = isinstance(problem, ContentMismatch)
             reason = Reason.PAYLOAD_MISMATCH if is_other else Reason.PAYLOAD_MISSING
             self._tools.carriages.drop(digest)
+            self._tools.small.drop(digest)
             await self._tools.store.discard(digest)
             await self._advance(Event.GAVE_UP, Refusal(reason=reason, detail=str(problem)))
             return
+        await self._forget_unfinished()
         await self._advance(Event.DIGEST_MATCHED)
+
+    async def _forget_unfinished(self) -> None:
+        """What began to come by another transport: whatever lies here of a release that is installed is complete."""
+        finished = {carriage.digest for carriage in self._carried if carriage.finished.is_set()}
+        for digest in self.needed - finished - {self._handed_over, self.attempt.transport_sha256}:
+            self._tools.carriages.drop(digest)
+            await until_stored(partial(self._tools.store.discard, digest))
 
     async def _reserve(self) -> None:
         """The fallback must be on disk before anything is touched; p2pd-install checks its bytes again itself."""
@@ -168,13 +227,12 @@ class AttemptRun:
         if product is not None and product.active and product.active.manifest_sha256 == self._manifest.sha256:
             await self._advance(Event.INSTALLED)  # done before the daemon died; a refusal now would leave it unwatched
             return
-        transport = self._wanted_release().transport.content.sha256
         install = partial(
             tools.installer.install,
             product=manifest.product,
             version=manifest.version,
             mirror=tools.trust.mirror,
-            transport=tools.store.directory(transport) / tools.identity.segment,
+            transport=tools.store.directory(self._handed_over) / tools.identity.segment,
         )
         began = trio.current_time()
         try:
@@ -240,12 +298,24 @@ class AttemptRun:
             await trusted.changed()
 
     async def _product(self) -> InstalledProduct | None:
-        return (await patiently(self._tools.board, self._tools.installer.status)).get(self.attempt.product)
+        status = partial(self._tools.installer.status, self.attempt.product)
+        return (await patiently(self._tools.board, status)).get(self.attempt.product)
 
-    def _wanted_release(self) -> Release:
+    def _release_by(self, way: Way | None) -> Release | SmallRelease:
+        if way is None:
+            return self._wanted_release()
+        return Release(manifest=self._manifest, transport=way.transport, torrent=way.torrent)
+
+    @property
+    def _handed_over(self) -> str:
+        """Digest of the file that p2pd-install gets."""
+        found = handed_over(self._manifest.manifest, self.attempt.transport_sha256)
+        return found or self._wanted_release().transport.content.sha256  # an attempt from before there were deltas
+
+    def _wanted_release(self) -> Release | SmallRelease:
         release = release_for(self._manifest, self._tools.identity.segment)
         if release is None:
-            raise ValueError("the manifest has no torrent for this segment, eligibility should have said so")
+            raise ValueError("the manifest is not for this segment, eligibility should have said so")
         return release
 
     async def _advance(
@@ -265,7 +335,7 @@ class AttemptRun:
         quarantined = self.record.quarantined
         if quarantines(state, self.attempt.reason) and self.attempt.manifest_sha256 not in quarantined:
             quarantined = (*quarantined, self.attempt.manifest_sha256)[-MAX_QUARANTINED:]
-        self.record = ProductRecord(attempt=self.attempt, quarantined=quarantined)
+        self.record = replace(self.record, attempt=self.attempt, quarantined=quarantined, is_told=False)
         await self._keep_and_tell()
 
     async def _keep_and_tell(self) -> None:
@@ -295,24 +365,15 @@ class AttemptRun:
         )
 
     def _count_received(self) -> None:
-        carriage = self._tools.carriages.find(self._wanted_release().transport.content.sha256)
-        if carriage is not None:
-            got = carriage.received
-            self.attempt = replace(self.attempt, bytes_lan=got.lan, bytes_origin=got.origin, bytes_web=got.web)
+        got = [carriage.received for carriage in self._carried]
+        self.attempt = replace(
+            self.attempt,
+            bytes_lan=sum(received.lan for received in got),
+            bytes_origin=sum(received.origin for received in got),
+            bytes_web=sum(received.web for received in got),
+        )
 
 
-def transport_digest(attempt: Attempt, segment: str) -> str | None:
-    """Which payload an attempt is about; None when its manifest is not known or not for `segment`."""
-    if not attempt.manifest:
-        return None
-    release = release_for(reopen_committed(attempt.manifest, sha256=attempt.manifest_sha256), segment)
-    return release.transport.content.sha256 if release is not None else None
-
-
-def release_for(manifest: VerifiedManifest, segment: str) -> Release | None:
-    """The release as an endpoint of `segment` may carry it, or None."""
-    found = manifest.manifest.torrent_for(segment)
-    if found is None:
-        return None
-    transport, torrent = found
-    return Release(manifest=manifest, transport=transport, torrent=torrent)
+def carry(tools: ReleaseTools, release: Release | SmallRelease) -> Carriage | SmallCarriage:
+    """Begin to carry a release, or go on, the way that its transport travels."""
+    return tools.small.carry(release) if isinstance(release, SmallRelease) else tools.carriages.carry(release)

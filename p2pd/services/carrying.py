@@ -11,9 +11,10 @@ from p2pd.host.backoff import restart_delay
 from p2pd.host.exception_groups import first_of_group
 from p2pd.host.telemetry import log
 from p2pd.host.torrent_file import read_torrent
-from p2pd.ports import Origin, PayloadStoreFull, Swarm, TorrentSpec, TransferFailed
+from p2pd.ports import Origin, PayloadStoreFull, Swarm, TorrentSpec, Transfer, TransferFailed
 from p2pd.ports_control import PayloadStore, StorageFailed, Trust
-from p2pd.services.fetching import Filler, Received, Release, introduce
+from p2pd.services.fetching import Filler, Received, Release
+from p2pd.services.introductions import Introductions
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.site import Board, Identity
 from signing.errors import ContentMismatch, SigningError
@@ -161,7 +162,7 @@ class Carriages:
         began = trio.current_time()
         async with self._swarm.transfer(spec) as transfer, trio.open_nursery() as nursery:
             self._board.carried.set(self._board.carried.value | {spec.info_hash})
-            nursery.start_soon(introduce, spec.info_hash, transfer, self._board)
+            nursery.start_soon(self._introductions(spec.info_hash, transfer).run)
             filler = Filler(
                 carriage.release,
                 transfer,
@@ -177,11 +178,14 @@ class Carriages:
             carriage.finish(None)
             await trio.sleep(math.inf)
 
+    def _introductions(self, info_hash: str, transfer: Transfer) -> Introductions:
+        return Introductions(info_hash, transfer, board=self._board, identity=self._identity, metrics=self._metrics)
+
     async def _spec(self, release: Release) -> TorrentSpec:
         """The verified torrent, checked against the manifest: both are signed, and must tell the same story."""
         manifest, content = release.manifest.manifest, release.transport.content
         await self._store.make_room(content.sha256, content.size)
-        torrent = await self._trust.torrent(release.manifest)
+        torrent = await self._trust.torrent(release.manifest, content.sha256)
         facts = read_torrent(torrent, where=release.torrent.target)
         expected = (release.torrent.info_hash, content.size, self._identity.segment)
         if (facts.info_hash, facts.size, facts.name) != expected:

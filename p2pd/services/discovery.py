@@ -7,13 +7,18 @@ import math
 import trio
 
 from p2pd.decisions.discovery_tags import EPOCH_SECONDS, TagBook, epoch_of, tags_to_announce
+from p2pd.host.backoff import restart_delay
 from p2pd.host.latest import first_of
+from p2pd.host.supervise import ServiceFailure
+from p2pd.host.telemetry import log
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports import Announcement, Departure, Lan
 from p2pd.ports_control import Trusted
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.neighbourhood import Neighbourhood
 from p2pd.services.site import Board, Identity
+
+_log = log("discovery")
 
 
 class Discovery:
@@ -42,10 +47,25 @@ class Discovery:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and announce, for ever. Nothing is announced before there is something verified to tell."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._move)
             nursery.start_soon(self._listen)
             nursery.start_soon(self._keep_book)
             nursery.start_soon(self._announce)
+            self._board.listening_since.set(trio.current_time())
             task_status.started()
+
+    async def _move(self) -> None:
+        """Be on the LAN wherever this endpoint is."""
+        here, failures = self._board.here.watch(), 0
+        while True:
+            try:
+                await self._lan.listen_on(self._board.here.value.hosts)
+                failures = 0
+            except ServiceFailure as problem:
+                failures += 1
+                tell = _log.warning if failures == 1 else _log.debug
+                tell("not on the LAN everywhere, will try again", why=str(problem))
+            await first_of(here.changed, seconds=restart_delay(failures) if failures else math.inf)
 
     async def _listen(self) -> None:
         async for news in self._lan.sightings:
@@ -94,11 +114,11 @@ class Discovery:
 
     def _write_book(self, known: Trusted) -> TagBook:
         members = known.schedule.members if known.schedule is not None else ()
-        torrents = (verified.manifest.torrent_for(self._identity.segment) for verified in known.manifests)
+        carried = (verified.manifest.torrents_for(self._identity.segment) for verified in known.manifests)
         return TagBook.write(
             _segment_digest(known),
             members=(member.device for member in members if member.device != self._identity.device),
-            info_hashes=[torrent.info_hash for found in torrents if found is not None for torrent in found[1:]],
+            info_hashes=[torrent.info_hash for found in carried for _, torrent in found],
             timestamp_version=known.timestamp_version,
             now=self._clock.unix(),
         )

@@ -1,29 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fills one torrent: from LAN peers by itself, from the origin only when the site's rules say that it is our turn."""
 
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import trio
 
-from p2pd.decisions.ambassadors import Fetch, SiteView, Timing, Wait, decide_role, peers_are_trusted, rank
-from p2pd.decisions.eligibility import ring_is_open
+from p2pd.decisions.ambassadors import (
+    Fetch,
+    SiteView,
+    Timing,
+    Wait,
+    ambassador_count,
+    decide_role,
+    is_stalled,
+)
+from p2pd.decisions.request_window import LOOK_SECONDS
 from p2pd.decisions.stripes import PieceRun, entry_point, next_run
-from p2pd.host.backoff import restart_delay
-from p2pd.host.latest import Latest, first_of
-from p2pd.host.telemetry import log
-from p2pd.ports import Origin, OriginFailure, Transfer, TransferProgress, peer_id_of
+from p2pd.host.latest import Latest
+from p2pd.piece_set import PieceSet
+from p2pd.ports import Origin, Transfer, TransferProgress
 from p2pd.services.metrics import AgentMetrics
+from p2pd.services.origin_leg import OriginLeg
 from p2pd.services.site import Board, Identity
+from p2pd.services.swarm_view import SwarmView
 from signing.manifest import SegmentTorrent, Transport
 from signing.reasons import Reason
-from signing.schedule import Member
 from signing.verified import VerifiedManifest
 
-LONGEST_RUN_BYTES = 8 * 2**20  # one range request: long enough to hide its round trip, short enough to hand over
-EXPECTED_SECONDS = 10.0  # how long an announcement counts as a life sign before a handshake must have followed
-
-_log = log("fetching")
+LEAST_PAUSE = 0.01  # what is due a rounding error from now is not waited for in circles
+GUARD_RUNS = 2  # so many runs of another's stripe are left to it, as being on their way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,182 +67,144 @@ class Filler:
         metrics: AgentMetrics,
         timing: Timing,
     ) -> None:
-        self._release = release
         self._transfer = transfer
         self._received = received
-        self._origin = origin
         self._board = board
-        self._identity = identity
+        self._me = identity.device
         self._metrics = metrics
         self._timing = timing
         self._began = trio.current_time()
+        self._swarm = SwarmView(
+            info_hash=release.torrent.info_hash,
+            manifest_sha256=release.manifest.sha256,
+            board=board,
+            identity=identity,
+            timing=timing,
+            began=self._began,
+        )
+        self._leg = OriginLeg(
+            release.transport.content.sha256,
+            transfer,
+            origin,
+            on_bytes=self._count,
+            on_piece=self._swarm.bring,
+            is_missing=self._is_missing,
+        )
         self._lan_before = received.lan  # by earlier transfers of this torrent; each counts from nothing
-        self._brought = 0  # pieces that are here from the origin …
-        self._introduced = 0  # … and those of them that no peer had
-        self._others_have, self._others_offered, self._others_moved_at = 0, 0, self._began
-        self._first = ""  # in rank, of those that live
-        self._served_at = self._began  # when peers last sent something, or had nothing to send
-        self._failures, self._origin_again_at = 0, self._began
+        self._stirred = trio.Event()
 
     async def fill(self) -> None:
-        """Return once every piece is verified and on disk."""
-        peers, trusted = self._board.peers.watch(), self._board.trusted.watch()
-        while True:
-            progress = self._transfer.progress()
-            self._observe(progress)
-            if progress.is_complete:
-                self._say(None)
-                return
-            wait = await self._step(progress)
-            if wait is not None:
-                await first_of(self._transfer.changed, peers.changed, trusted.changed, seconds=wait)
+        """Return once every piece is verified and on disk. Raises TransferFailed, in a group."""
+        async with trio.open_nursery() as nursery:
+            for wait in (
+                self._transfer.changed,
+                self._board.peers.watch().changed,
+                self._board.trusted.watch().changed,
+                self._board.passage.watch().changed,
+                self._leg.changed,
+            ):
+                nursery.start_soon(self._stir, wait)
+            nursery.start_soon(self._try_from_elsewhere)
+            while True:
+                progress = self._transfer.progress()
+                self._observe(progress)
+                if progress.is_complete:
+                    self._say(None)
+                    nursery.cancel_scope.cancel()
+                    return
+                pause = self._step(progress, nursery)
+                with trio.move_on_after(pause):
+                    await self._stirred.wait()
+                self._stirred = trio.Event()
 
-    async def _step(self, progress: TransferProgress) -> float | None:
-        """Do what the rules allow now; the seconds to wait for news afterwards, None to look again at once."""
+    async def _try_from_elsewhere(self) -> None:
+        """On another network the origin may be reached at once."""
+        here = self._board.here.watch()
+        while True:
+            await here.changed()
+            self._leg.forgive()
+            self._stirred.set()
+
+    async def _stir(self, wait: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await wait()
+            self._stirred.set()
+
+    def _step(self, progress: TransferProgress, nursery: trio.Nursery) -> float:
+        """Begin the requests that the rules allow now; the seconds until they may allow more without any news."""
         now = trio.current_time()
-        role = decide_role(self._view(progress), now=now, timing=self._timing)
+        if self._leg.failure is not None:
+            self._swarm.excuse(now=now)
+        if now < self._leg.again_at:
+            self._say(self._leg.failure)
+            return max(self._leg.again_at - now, LEAST_PAUSE)
+        site = self._swarm.site(progress, now=now)
+        count = ambassador_count(live=len(site.live), piece_count=progress.piece_count)
+        role = decide_role(site, now=now, timing=self._timing, ambassador_count=count)
         if isinstance(role, Wait):
             self._say(role.reason)
-            return max(role.until - now, 0.01)
-        run = self._next_run(progress, role, now)
-        if run is None:
-            self._say(None)
-            return self._timing.stall
-        if now < self._origin_again_at:  # news of peers come often, and must not cut the pause short
-            return self._origin_again_at - now
-        self._say(role.reason)
-        try:
-            await self._fetch(run, progress)
-        except OriginFailure as failure:
-            self._failures += 1
-            self._say(failure.reason)
-            _log.warning("the origin failed", reason=failure.reason, why=str(failure))
-            self._origin_again_at = trio.current_time() + restart_delay(self._failures)
-            return restart_delay(self._failures)
-        self._failures = 0
-        return None
+            return max(role.until - now, LEAST_PAUSE)
+        if not self._board.passage.value.may_fetch:
+            self._say(self._board.passage.value.reason)
+            return math.inf
+        self._board.sharers = len(role.ambassadors)
+        while self._leg.has_room:
+            run = self._next_run(progress, site, role, now)
+            if run is None:
+                break
+            nursery.start_soon(self._leg.bring, run, progress)
+            self._leg.begin(run)
+        self._leg.look(now)
+        self._say(self._leg.failure or (role.reason if self._leg.is_busy else None))
+        return LOOK_SECONDS
 
-    def _view(self, progress: TransferProgress) -> SiteView:
-        me, now = self._identity.device, trio.current_time()
-        members = self._members()
-        by_peer_id = {peer_id_of(member.device): member.device for member in members}
-        info_hash = self._release.torrent.info_hash
-        connected = frozenset(by_peer_id[peer] for peer in progress.peers if peer in by_peer_id)
-        expected = {
-            peer.device: peer.seen_at + EXPECTED_SECONDS
-            for peer in self._board.peers.value.values()
-            if info_hash in peer.info_hashes and peer.device not in connected
-        }
-        view = SiteView(
-            me=me,
-            ranked=rank(info_hash, members),
-            connected=connected,
-            expected={device: until for device, until in expected.items() if until > now},
-            watching_since=self._began,
-            last_progress=self._others_moved_at,
-        )
-        if view.live[0] == self._first:
-            return view
-        # Whoever has just come to be the first has not been silent yet.
-        self._first, self._others_moved_at = view.live[0], now
-        return replace(view, last_progress=now)
-
-    def _members(self) -> tuple[Member, ...]:
-        """Those of the site whose ring may have this release; always with this endpoint itself."""
-        trusted, me = self._board.trusted.value, self._identity.device
-        members: dict[str, Member] = {me: Member(device=me)}
-        if trusted is not None and trusted.schedule is not None:
-            sha256 = self._release.manifest.sha256
-            offer = next((o for o in trusted.schedule.offers if o.manifest_sha256 == sha256), None)
-            for member in trusted.schedule.members:
-                if member.device == me or (offer and ring_is_open(member.device, offer, trusted.policy)):
-                    members[member.device] = member
-        return tuple(members.values())
-
-    def _next_run(self, progress: TransferProgress, role: Fetch, now: float) -> PieceRun | None:
-        peers_have = progress.peers_have
-        if not peers_are_trusted(last_gain=self._served_at, now=now, timing=self._timing):
-            peers_have = [False] * progress.piece_count
-        return next_run(
-            me=self._identity.device,
-            ambassadors=role.ambassadors,
-            have=progress.have,
-            peers_have=peers_have,
-            longest=max(1, LONGEST_RUN_BYTES // progress.piece_bytes),
-            start_at=entry_point(self._identity.device, progress.piece_count) if role.is_takeover else 0,
-        )
-
-    async def _fetch(self, run: PieceRun, progress: TransferProgress) -> None:
-        start = run.first * progress.piece_bytes
-        length = min(run.count * progress.piece_bytes, progress.total_bytes - start)
-        piece, buffer = run.first, bytearray()
-        async with aclosing(self._origin.ranges(self._release.transport.content.sha256, start, length)) as chunks:
-            async for chunk in chunks:
-                self._count(len(chunk))
-                buffer += chunk
-                while len(buffer) >= self._piece_size(piece, progress) and piece < run.first + run.count:
-                    size = self._piece_size(piece, progress)
-                    await self._hand_over(piece, bytes(buffer[:size]))
-                    del buffer[:size]
-                    piece += 1
-                    if piece < run.first + run.count and not self._is_missing(piece):
-                        return  # somebody else brings the same pieces: leave the rest to them
-        if piece < run.first + run.count:
-            raise OriginFailure(
-                Reason.ORIGIN_REFUSED, f"the origin sent {len(buffer)} bytes of piece {piece} and stopped"
+    def _next_run(self, progress: TransferProgress, site: SiteView, role: Fetch, now: float) -> PieceRun | None:
+        everything = PieceSet.first(progress.piece_count)
+        wanted = everything - progress.have - self._swarm.offered(progress, now=now) - self._leg.under_way
+        if not wanted:
+            return None
+        longest = self._leg.run_pieces(progress)
+        takes_over = role.is_takeover
+        if not takes_over:
+            run = next_run(
+                me=self._me,
+                ambassadors=role.ambassadors,
+                piece_count=progress.piece_count,
+                wanted=wanted,
+                longest=longest,
+                guard=GUARD_RUNS * longest,
+                silent=self._swarm.silent(role.ambassadors, progress, now=now),
             )
-
-    async def _hand_over(self, piece: int, data: bytes) -> None:
-        before = self._transfer.progress()
-        if not await self._transfer.add_piece(piece, data):
-            raise OriginFailure(Reason.ORIGIN_REFUSED, f"piece {piece} from the origin has the wrong hash")
-        if not before.have[piece]:
-            self._brought += 1
-            self._introduced += not before.peers_have[piece]
-        self._observe(self._transfer.progress())
+            if run is not None or self._leg.is_busy or not is_stalled(site, now=now, timing=self._timing):
+                return run
+        return next_run(
+            me=self._me,
+            ambassadors=(self._me,),
+            piece_count=progress.piece_count,
+            wanted=wanted,
+            longest=longest,
+            start_at=entry_point(self._me, progress.piece_count),
+        )
 
     def _is_missing(self, piece: int) -> bool:
         progress = self._transfer.progress()
-        trusted = peers_are_trusted(last_gain=self._served_at, now=trio.current_time(), timing=self._timing)
-        return not progress.have[piece] and not (trusted and progress.peers_have[piece])
+        return piece not in progress.have and piece not in self._swarm.offered(progress, now=trio.current_time())
 
-    def _piece_size(self, piece: int, progress: TransferProgress) -> int:
-        return min(progress.piece_bytes, progress.total_bytes - piece * progress.piece_bytes)
-
-    def _count(self, count: int) -> None:
-        if self._origin.source == "web":
+    def _count(self, source: str, count: int) -> None:
+        if source == "web":
             self._received.web += count
         else:
             self._received.origin += count
-        self._metrics.received(self._origin.source, count)
+        self._metrics.received(source, count)
 
     def _observe(self, progress: TransferProgress) -> None:
-        """Note when others last moved anything: what this endpoint brings itself is no sign of life of theirs."""
-        now = trio.current_time()
-        have = sum(progress.have)
-        available = sum(here or there for here, there in zip(progress.have, progress.peers_have, strict=True))
-        others_have, others_offered = have - self._brought, available - self._introduced
-        if others_have > self._others_have or others_offered > self._others_offered:
-            self._others_moved_at = now
-        self._others_have = max(self._others_have, others_have)
-        self._others_offered = max(self._others_offered, others_offered)
+        self._swarm.observe(progress, now=trio.current_time())
         lan = self._lan_before + progress.bytes_lan
-        if lan > self._received.lan or available == have:
-            self._served_at = now
         self._metrics.received("lan", lan - self._received.lan)
         self._received.lan = lan
 
     def _say(self, reason: Reason | None) -> None:
         if reason is not None and reason is not self._received.waiting.value:
             self._metrics.refused(reason.value)
-        self._received.waiting.set(reason)
-
-
-async def introduce(info_hash: str, transfer: Transfer, board: Board) -> None:
-    """Dial every peer that announces this torrent, as they come."""
-    peers = board.peers.watch()
-    while True:
-        for peer in board.peers.value.values():
-            if info_hash in peer.info_hashes:
-                transfer.connect(peer.endpoint)
-        await peers.changed()
+        if reason is not self._received.waiting.value:
+            self._received.waiting.set(reason)

@@ -62,15 +62,15 @@ class MetadataKeeper:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow_coordinator)
             nursery.start_soon(self._follow_peers)
-            failures, hints = 0, self._hints.watch()
+            failures, hints, here = 0, self._hints.watch(), self._board.here.watch()
             while True:
                 whole = await self._refresh_from_origin()
                 failures = 0 if whole else failures + 1
                 pause = REFRESH_SECONDS if whole else restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)
-                await first_of(hints.changed, seconds=_spread(pause))
+                await first_of(hints.changed, here.changed, seconds=_spread(pause))
 
     async def _follow_coordinator(self) -> None:
-        failures, idle = 0, 0
+        failures, idle, here = 0, 0, self._board.here.watch()
         while True:
             known = self._board.trusted.value
             version = known.timestamp_version if known is not None else 0
@@ -83,7 +83,8 @@ class MetadataKeeper:
                     reason = problem.reason if isinstance(problem, Refused) else None
                     _log.info("the coordinator tells no news", reason=reason, why=str(problem))
                     self._hint()
-                await trio.sleep(_spread(restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)))
+                # On another network it may be reached at once.
+                await first_of(here.changed, seconds=_spread(restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS)))
                 continue
             if failures or newest > version:
                 failures = 0

@@ -48,6 +48,9 @@ class AgentMetrics:
         self.peers = Gauge(
             "p2pd_peers", "Recognised endpoints of this site that announce themselves", registry=registry
         )
+        self.addresses = Gauge(
+            "p2pd_addresses", "Addresses of configured interfaces that are listened on", registry=registry
+        )
         self._refusals = Counter(
             "p2pd_refusals_total", "Actions not taken or undone, by reason code", ["reason"], registry=registry
         )

@@ -2,7 +2,7 @@
 """Decides, whenever anything is news, what to install, what to keep for others, and what to say about the rest."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,15 +14,19 @@ from p2pd.host.latest import Latest, first_of
 from p2pd.host.telemetry import log
 from p2pd.ports import InstalledProduct, InstalledRelease, InstallPhase
 from p2pd.ports_control import Attempt, ProductRecord, Trusted
-from p2pd.services.attempt import AttemptRun, ReleaseTools, release_for, transport_digest
+from p2pd.services.attempt import AttemptRun, ReleaseTools
+from p2pd.services.obtaining import files_of, release_for, reopened, torrents_of
 from p2pd.services.patience import patiently
 from p2pd.services.site import Why
+from p2pd.services.small_payloads import SmallRelease
 from signing.reasons import Reason
 from signing.report import InstallState
 from signing.schedule import Offer
+from signing.verified import VerifiedManifest
 
 REST_SECONDS = 60.0  # before a release that failed for a passing reason is tried again
 RECHECK_SECONDS = 60.0  # expiries pass and transient failures end without anybody saying so
+PACE = 4.0  # considering thousands of offers takes a while: at most a fifth of the time goes into it
 
 _log = log("releases")
 
@@ -47,6 +51,11 @@ class Releases:
         self._running: dict[str, AttemptRun] = {}
         self._resting: dict[str, tuple[float, Refusal]] = {}
         self._settled = Latest(0)
+        self._candidates: tuple[Trusted | None, Mapping[str, list[Candidate]]] = (None, {})
+        self._seen_from_here: Endpoint | None = None  # what `_endpoint` says until something settles
+        self._standing: tuple[Trusted | None, int, Refusal | None] = (None, 0, None)
+        self._files: dict[str, frozenset[str]] = {}  # digests of what may lie here of a release, by manifest
+        self._retained: frozenset[str] | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Resume what a crash interrupted, then install whatever becomes due, for ever.
@@ -54,6 +63,7 @@ class Releases:
         Ready once p2pd-install has said what is installed: nothing can be decided without that.
         """
         self._running.clear()
+        self._seen_from_here = self._retained = None
         self._records = await self._tools.journal.load()
         self._products = dict(await patiently(self._tools.board, self._tools.installer.status))
         trusted, settled = self._tools.board.trusted.watch(), self._settled.watch()
@@ -61,7 +71,9 @@ class Releases:
             self._resume(nursery)
             task_status.started()
             while True:
+                began = trio.current_time()
                 await self._consider(nursery)
+                await trio.sleep(PACE * (trio.current_time() - began))
                 await first_of(trusted.changed, settled.changed, seconds=RECHECK_SECONDS)
 
     def installed(self) -> dict[str, InstalledProduct]:
@@ -112,7 +124,7 @@ class Releases:
             self._tools.metrics.metadata_expiry(role, expires.timestamp())
         self._undo_recalled(nursery, trusted)
         says: dict[str, Why] = {}
-        for product, candidates in _by_product(trusted).items():
+        for product, candidates in self._by_product(trusted).items():
             choice = self._choose(candidates, trusted)
             running = self._running.get(product)
             if choice.start is not None and running is None:
@@ -128,7 +140,9 @@ class Releases:
 
     def _choose(self, candidates: list[Candidate], trusted: Trusted) -> Choice:
         now = trio.current_time()
-        resting = {sha256: refusal for sha256, (until, refusal) in self._resting.items() if now < until}
+        named = (candidate.offer.manifest_sha256 for candidate in candidates)
+        rests = ((sha256, *self._resting[sha256]) for sha256 in named if sha256 in self._resting)
+        resting = {sha256: refusal for sha256, until, refusal in rests if now < until}
         return choose(
             candidates,
             endpoint=self._endpoint(),
@@ -139,7 +153,15 @@ class Releases:
         )
 
     def _general_refusal(self, trusted: Trusted) -> Refusal | None:
-        """What stands against installing anything new at all."""
+        """What stands against installing anything new at all; looked at once a second, for all products."""
+        known, unix, refusal = self._standing
+        if known is trusted and unix == self._tools.clock.unix():
+            return refusal
+        refusal = self._judge_all(trusted)
+        self._standing = trusted, self._tools.clock.unix(), refusal
+        return refusal
+
+    def _judge_all(self, trusted: Trusted) -> Refusal | None:
         now, problem = self._tools.clock.now(), trusted.general_problem
         if problem is not None:
             return Refusal(reason=problem.reason, detail=problem.detail)
@@ -164,8 +186,19 @@ class Releases:
             began=self._tools.clock.unix(),
         )
         known = self._records.get(manifest.product, ProductRecord())
-        record = ProductRecord(attempt=attempt, quarantined=known.quarantined)
-        run = AttemptRun(record, self._tools, still_wanted=partial(self._still_wanted, manifest.product, sha256))
+        before = known.attempt
+        has_committed = before is not None and before.state is InstallState.COMMITTED and before.manifest
+        record = ProductRecord(
+            attempt=attempt,
+            quarantined=known.quarantined,
+            committed=before.manifest if before is not None and has_committed else known.committed,
+        )
+        run = AttemptRun(
+            record,
+            self._tools,
+            still_wanted=partial(self._still_wanted, manifest.product, sha256),
+            installed=partial(self._installed, manifest.product),
+        )
         self._running[manifest.product] = run
         nursery.start_soon(self._see_through, run, run.begin)
 
@@ -174,7 +207,7 @@ class Releases:
         touched anything yet.
         """
         trusted = self._tools.board.trusted.value
-        candidates = _by_product(trusted).get(product, []) if trusted is not None else []
+        candidates = self._by_product(trusted).get(product, []) if trusted is not None else []
         if trusted is None or not candidates:
             return Refusal(reason=Reason.SUPERSEDED, detail="it is not offered any more")
         choice = self._choose(candidates, trusted)
@@ -197,8 +230,12 @@ class Releases:
     async def _see_through(self, run: AttemptRun, steps: Callable[[], Awaitable[None]]) -> None:
         await steps()
         attempt = run.attempt
-        self._products = dict(await patiently(self._tools.board, self._tools.installer.status))
+        status = partial(self._tools.installer.status, attempt.product)
+        now_installed = await patiently(self._tools.board, status)
+        self._products.pop(attempt.product, None)
+        self._products.update(now_installed)
         self._records[attempt.product] = run.record
+        self._seen_from_here = None
         del self._running[attempt.product]
         if attempt.reason is not None and attempt.state is InstallState.FAILED:
             refusal = Refusal(reason=attempt.reason, detail=attempt.detail)
@@ -207,36 +244,84 @@ class Releases:
 
     async def _keep_for_others(self, trusted: Trusted) -> None:
         """Carry what is offered and installed here, so that others get it from the LAN; forget all other payloads."""
-        segment, wanted = self._tools.identity.segment, set()
+        segment, small = self._tools.identity.segment, list[SmallRelease]()
+        wanted: set[str] = set()
         active = {product.active.manifest_sha256 for product in self._products.values() if product.active}
         for verified in trusted.manifests:
             release = release_for(verified, segment)
             if release is None or verified.sha256 not in active:
                 continue
-            digest = release.transport.content.sha256
-            wanted.add(digest)
-            if await self._tools.store.has(digest, segment):
-                self._tools.carriages.carry(release)
-        wanted |= {run.transport_sha256 for run in self._running.values() if run.transport_sha256}
+            wanted |= files_of(verified.manifest, segment)
+            if isinstance(release, SmallRelease):
+                small.append(release)
+            for carried in torrents_of(verified, segment):
+                if await self._tools.store.has(carried.transport.content.sha256, segment):
+                    self._tools.carriages.carry(carried)
+        await self._tools.small.keep(small)
+        wanted |= {digest for run in self._running.values() for digest in run.needed}
         for digest in self._tools.carriages.digests - wanted:
             self._tools.carriages.drop(digest)
+        for digest in self._tools.small.digests - wanted:
+            self._tools.small.drop(digest)
         in_use = self._tools.carriages.digests_in_use
-        await self._tools.store.retain(frozenset(wanted | in_use | self._worth_keeping()))
+        retained = frozenset(wanted | in_use | self._worth_keeping())
+        if retained != self._retained:
+            await self._tools.store.retain(retained)
+            self._retained = retained
 
     def _worth_keeping(self) -> set[str]:
         """Payloads of the newest attempts, unless they failed for good: what was fetched once is not fetched again.
 
-        So neither a passing failure nor a schedule that lost its offers costs the site its payloads.
+        So neither a passing failure nor a schedule that lost its offers costs the site its payloads. And those of what
+        is in use, for deltas build upon them.
         """
-        attempts = (
-            record.attempt
-            for record in self._records.values()
-            if record.attempt is not None and record.attempt.manifest_sha256 not in record.quarantined
-        )
-        digests = (transport_digest(attempt, self._tools.identity.segment) for attempt in attempts)
-        return {digest for digest in digests if digest is not None}
+        manifests: dict[str, bytes] = {}
+        for product, record in self._records.items():
+            attempt, active = record.attempt, self._active(product)
+            if attempt is not None and attempt.manifest_sha256 not in record.quarantined:
+                manifests[attempt.manifest_sha256] = attempt.manifest
+            if active is not None and record.committed and active not in manifests:
+                manifests[active] = record.committed
+        self._files = {
+            sha256: self._files[sha256] if sha256 in self._files else self._files_of(sha256, manifest)
+            for sha256, manifest in manifests.items()
+        }
+        return {digest for files in self._files.values() for digest in files}
+
+    def _active(self, product: str) -> str | None:
+        installed = self._products.get(product)
+        return installed.active.manifest_sha256 if installed is not None and installed.active is not None else None
+
+    def _files_of(self, sha256: str, manifest: bytes) -> frozenset[str]:
+        release = reopened(manifest)
+        if release is None or release.sha256 != sha256:
+            return frozenset()
+        return files_of(release.manifest, self._tools.identity.segment)
+
+    def _installed(self, product: str) -> tuple[VerifiedManifest, ...]:
+        """The manifest of the release of `product` that is in use, if anything here tells it."""
+        active, trusted = self._active(product), self._tools.board.trusted.value
+        record = self._records.get(product, ProductRecord())
+        if active is None:
+            return ()
+        offered = trusted.manifest_of(active) if trusted is not None else None
+        remembered = (record.attempt.manifest if record.attempt is not None else b"", record.committed)
+        known = [offered, *(reopened(manifest) for manifest in remembered)]
+        return tuple(release for release in known if release is not None and release.sha256 == active)[:1]
+
+    def _by_product(self, trusted: Trusted) -> Mapping[str, list[Candidate]]:
+        """Offers whose manifests were verified, by product; worked out once for each view."""
+        if self._candidates[0] is not trusted:
+            self._candidates = trusted, _by_product(trusted)
+        return self._candidates[1]
 
     def _endpoint(self) -> Endpoint:
+        """This endpoint as rules see it; worked out once for all products."""
+        if self._seen_from_here is None:
+            self._seen_from_here = self._describe()
+        return self._seen_from_here
+
+    def _describe(self) -> Endpoint:
         identity = self._tools.identity
         return Endpoint(
             device=identity.device,

@@ -66,6 +66,11 @@ class PayloadShelf:
             staged.rename(served)
             sync_directory(self._served)
 
+    def find(self, content: Content) -> Path | None:
+        """Where a served file lies, not verified; None when it does not."""
+        path = self._served / content.sha256
+        return path if path.is_file() else None
+
     def unstage(self, content: Content) -> None:
         """Forget a staged file."""
         with _refused(self._staged):

@@ -4,6 +4,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from seeds.commands.context import (
     passphrase,
     show,
 )
+from seeds.commands.delta_options import base_versions, delta_options, show_outcomes, show_transports, wanted_bases
 from seeds.commands.health_options import health_options, health_plan
 from seeds.commands.patch_views import describe, list_for_people, list_releases, show_manifest
 from seeds.commands.publication import publish_role, shelf_of, sign_role
 from seeds.fleet import Fleet
 from seeds.services.building import PatchWish, build_patch
 from seeds.services.building import Progress as Tell
+from seeds.services.deltas import add_deltas
 from seeds.services.publishing import next_counter, poke_coordinator, stage_patch, stage_recall
 from seeds.signers import open_role_signer, open_signers
 from signing.codec import decode
@@ -54,6 +57,7 @@ def patch() -> None:
 @click.option("--depends", multiple=True, help="PRODUCT or PRODUCT:LEAST_COUNTER that must be installed; may repeat.")
 @click.option("--conflicts", multiple=True, help="PRODUCT that must not be installed; may repeat.")
 @click.option("--oldest-fallback", default=0, show_default=True, help="Least counter that it may be rolled back to.")
+@delta_options
 @health_options
 @json_option
 @click.pass_obj
@@ -84,16 +88,26 @@ def build(session: Session, /, name: str, version: str, source: Path, *, as_json
         scratch = fleet.staged_payloads / ".building"
         try:
             with _progress(session, quiet=as_json) as tell:
-                built, payload = build_patch(
-                    wish, source, into=scratch, segment_authorities=_authorities(fleet), progress=tell
+                authorities = _authorities(fleet)
+                bases = wanted_bases(repository, name, options["bases"], newest=options["newest_bases"])
+                built, payload = build_patch(wish, source, into=scratch, segment_authorities=authorities, progress=tell)
+                built, outcomes = add_deltas(
+                    built,
+                    () if options["no_delta"] else bases,
+                    find_transport=shelf_of(fleet).find,
+                    into=scratch,
+                    segment_authorities=authorities,
+                    progress=tell,
                 )
             stage_patch(repository, shelf_of(fleet), built, now=now())
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     facts = describe(built.manifest, state="unsigned") | {"left_out": list(payload.suggested.ignored)}
+    facts["built_deltas"] = [asdict(outcome) for outcome in outcomes]
 
     def for_people() -> None:
-        show_manifest(session.console, facts)
+        show_manifest(session.console, {name: value for name, value in facts.items() if name != "built_deltas"})
+        show_outcomes(session.console, outcomes)
         for sentence in payload.suggested.ignored:
             session.console.print(f"[yellow]left out:[/] {escape(sentence)}")
         session.console.print(f"Next: [bold]p2pctl patch sign[/] ({repository.threshold('patches')} signatures needed)")
@@ -172,8 +186,18 @@ def show_command(session: Session, name: str, version: str | None, *, as_json: b
     from seeds.commands.patch_views import read_file
 
     with bad_input_exits():
-        facts = read_file(Path(name)) if version is None else _find(session.repository(), name, version)
-    show(as_json, facts, lambda: show_manifest(session.console, facts))
+        if version is None:
+            facts, versions = read_file(Path(name)), dict[str, str]()
+        else:
+            facts, versions = _find(session.repository(), name, version), base_versions(session.repository(), name)
+    for delta in facts.get("deltas", ()):
+        delta["base_version"] = versions.get(delta["base"]["sha256"])
+
+    def for_people() -> None:
+        show_manifest(session.console, facts)
+        show_transports(session.console, facts)
+
+    show(as_json, facts, for_people)
 
 
 @patch.command()

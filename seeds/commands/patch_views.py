@@ -55,8 +55,8 @@ def list_for_people(console: Console, releases: Sequence[Mapping[str, Any]]) -> 
             release["version"],
             str(release["release_counter"]),
             release["severity"],
-            _size(release["payload"]["size"]),
-            _size(min(transport["content"]["size"] for transport in release["transports"])),
+            size_text(release["payload"]["size"]),
+            size_text(min(transport["content"]["size"] for transport in release["transports"])),
             release["state"],
         )
     console.print(table)
@@ -91,6 +91,12 @@ def read_file(path: Path) -> dict[str, Any]:
     return describe(decode(Manifest, data, where=str(path)), state="manifest file, signature not checked")
 
 
+def standing_releases(repository: Repository) -> list[Manifest]:
+    """All releases that are published and not withdrawn."""
+    recalled = _recalled(repository)
+    return [m for m in _manifests(repository, "published") if (m.product, m.version) not in recalled]
+
+
 def _manifests(repository: Repository, where: str) -> list[Manifest]:
     if where == "published":
         paths = [path for path in repository.target_paths("patches") if path.endswith("/manifest")]
@@ -120,5 +126,6 @@ def _lines(prefix: str, facts: object) -> list[tuple[str, str]]:
     return [(prefix, str(facts))]
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """For people."""
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One release from what an administrator has: payload, a torrent for every segment, and the manifest around them.
 
+A small payload needs no torrents.
+
 Synchronous and busy for seconds to minutes: call it in a worker thread, or from a command.
 """
 
@@ -14,6 +16,7 @@ from seeds.adapters.torrent_maker import make_torrent
 from seeds.services.publishing import BuiltPatch
 from signing.errors import BadInput
 from signing.manifest import (
+    SMALL_BYTES,
     Applicability,
     Content,
     HealthPlan,
@@ -60,6 +63,12 @@ def build_patch(
     """
     _check_wish(wish)
     payload = build_payload(source, into, progress=lambda done, total: progress("payload", done, total))
+    if payload.transport.size <= SMALL_BYTES:
+        transport = Transport(
+            codec="zstd", content=payload.transport, torrents=(), segments=tuple(sorted(segment_authorities))
+        )
+        manifest = _manifest(wish, payload.payload, transport, payload.suggested.summary)
+        return BuiltPatch(manifest=manifest, torrents={}, transports=(payload.transport_path,)), payload
     torrents: dict[str, bytes] = {}
     carried = []
     for segment, certificate in sorted(segment_authorities.items()):

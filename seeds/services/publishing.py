@@ -5,6 +5,7 @@ The transport files are in place, hashed again, before any metadata names them: 
 what it promises.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,7 +30,9 @@ POKE_SECONDS = 35.0  # the coordinator answers within 30
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltPatch:
-    """A release that is ready to be signed. `torrents` are by target path, `transports` as in the manifest."""
+    """A release that is ready to be signed. `torrents` are by target path, `transports` are the manifest's, in order:
+    those that stand alone, then the deltas.
+    """
 
     manifest: Manifest
     torrents: Mapping[str, bytes]
@@ -41,14 +44,26 @@ def stage_patch(repository: Repository, shelf: PayloadShelf, built: BuiltPatch, 
 
     Other releases that wait already stay, but whoever signed them has to sign again.
     """
-    manifest = built.manifest
-    _check_complete(built)
+    stage_patches(repository, shelf, [built], now=now)
+
+
+def stage_patches(repository: Repository, shelf: PayloadShelf, built: Sequence[BuiltPatch], *, now: datetime) -> None:
+    """Add releases, of any number of products, in one step: what is known already is read once for all of them.
+
+    Raises as `stage_patch` does, and stages none of them then.
+    """
+    for patch in built:
+        _check_complete(patch)
     with repository.lock():
-        waiting = _pending_patches(repository)
-        _check_new(manifest, [*_published(repository), *_manifests(waiting)])
-        for transport, path in zip(manifest.transports, built.transports, strict=True):
-            shelf.stage(path, transport.content)
-        put = {**waiting, **built.torrents, manifest.target: encode(manifest)}
+        put = dict(_pending_patches(repository))
+        known = _by_product([*_published(repository), *_manifests(put)])
+        for patch in built:
+            _check_new(patch.manifest, known)
+            known[patch.manifest.product].append(patch.manifest)
+            put |= {**patch.torrents, patch.manifest.target: encode(patch.manifest)}
+        for patch in built:
+            for transport, path in zip(patch.manifest.all_transports, patch.transports, strict=True):
+                shelf.stage(path, transport.content)
         repository.stage("patches", put, now=now)
 
 
@@ -69,7 +84,7 @@ def publish(
     with repository.lock():
         _check_signed(repository, roles)
         released = _manifests(_pending_patches(repository)) if "patches" in roles else []
-        contents = [transport.content for manifest in released for transport in manifest.transports]
+        contents = [transport.content for manifest in released for transport in manifest.all_transports]
         for content in contents:
             shelf.serve(content)
         repository.publish(roles, snapshot=snapshot, timestamp=timestamp, now=now)
@@ -131,23 +146,29 @@ async def poke_coordinator(control_socket: Path) -> int | None:
 def _check_complete(built: BuiltPatch) -> None:
     manifest = built.manifest
     where = f"{manifest.product} {manifest.version}"
-    named = {torrent.target for transport in manifest.transports for torrent in transport.torrents}
+    named = {torrent.target for transport in manifest.all_transports for torrent in transport.torrents}
     if named != set(built.torrents):
         raise BadInput(where, "its manifest names other torrents than were made", "build it again")
-    if len(built.transports) != len(manifest.transports):
+    if len(built.transports) != len(manifest.all_transports):
         raise BadInput(where, "its manifest names other transports than were made", "build it again")
 
 
-def _check_new(manifest: Manifest, others: Sequence[Manifest]) -> None:
+def _by_product(manifests: Iterable[Manifest]) -> defaultdict[str, list[Manifest]]:
+    products: defaultdict[str, list[Manifest]] = defaultdict(list)
+    for manifest in manifests:
+        products[manifest.product].append(manifest)
+    return products
+
+
+def _check_new(manifest: Manifest, known: Mapping[str, Sequence[Manifest]]) -> None:
     where = f"{manifest.product} {manifest.version}"
-    same = [other for other in others if other.product == manifest.product]
+    same = known.get(manifest.product, ())
     if any(other.version == manifest.version for other in same):
         raise BadInput(where, "exists already", "a release never changes: choose another version")
     newest = max((other.release_counter for other in same), default=0)
     if manifest.release_counter <= newest:
         raise BadInput(where, f"its release counter {manifest.release_counter} is not new", f"use {newest + 1}")
-    products = {other.product for other in others} | {manifest.product}
-    if len(products) > MAX_PRODUCTS:
+    if len(known.keys() | {manifest.product}) > MAX_PRODUCTS:
         raise BadInput(where, f"the fleet has {MAX_PRODUCTS} products already", "schedules have no room for more")
 
 

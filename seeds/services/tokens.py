@@ -4,12 +4,15 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from seeds.adapters.store import Store
 from seeds.records import AuditEvent, Token
 from signing.bounds import check_name, check_range
 from signing.errors import BadInput
 from signing.token import EnrolmentToken
+
+if TYPE_CHECKING:  # loads SQLAlchemy, which is half of the time that most commands of `p2pctl` would take to start
+    from seeds.adapters.store import Store
 
 SECRET_BYTES = 32
 MAX_USES = 100_000
@@ -48,7 +51,7 @@ class Pins:
     segments: tuple[str, ...]
 
 
-def issue_token(store: Store, pins: Pins, wish: TokenWish, *, who: str, now: int) -> EnrolmentToken:
+def issue_token(store: "Store", pins: Pins, wish: TokenWish, *, who: str, now: int) -> EnrolmentToken:
     """Make a token and keep its digest. Raises BadInput for a segment that the fleet does not have."""
     if wish.segment not in pins.segments:
         raise BadInput("segment", f"there is no segment {wish.segment!r}", f"segments are: {', '.join(pins.segments)}")

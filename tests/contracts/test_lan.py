@@ -153,3 +153,36 @@ async def test_a_full_announcement_and_an_empty_one(open_host: OpenLan) -> None:
         seen = await sighting_of(listener, full)
         await speaker.announce(announcement(port=7009, tags=frozenset()))
         assert (await next_sighting(listener, lambda item: item.instance == seen.instance)).tags == frozenset()
+
+
+async def test_a_host_that_moves_departs_here_and_shows_up_there(open_host: OpenLan) -> None:
+    async with open_host("127.0.0.2") as mover, open_host("127.0.0.3") as other:
+        ours, theirs = announcement(port=7001), announcement(port=7003)
+        await mover.announce(ours)
+        await other.announce(theirs)
+        before, stays = await sighting_of(other, ours), await sighting_of(mover, theirs)
+        await mover.listen_on([])
+        await departure_of(other, before.instance)
+        await departure_of(mover, stays.instance)
+        await mover.announce(announcement(port=7002, tags=ours.tags))  # nobody hears it, and it is not forgotten
+        await mover.listen_on(["127.0.0.4"])
+        seen = await sighting_of(other, ours)
+        assert seen.endpoint == Endpoint(host="127.0.0.4", port=7002)
+        assert seen.instance != before.instance
+        assert (await sighting_of(mover, theirs)).instance == stays.instance
+
+
+async def test_staying_where_one_is_is_no_news(open_host: OpenLan) -> None:
+    async with open_host("127.0.0.2") as speaker, open_host("127.0.0.3") as listener:
+        first, second = announcement(port=7001), announcement(port=7001)
+        await speaker.announce(first)
+        seen = await sighting_of(listener, first)
+        await speaker.listen_on(["127.0.0.2"])
+        await listener.listen_on(["127.0.0.3"])
+        await speaker.announce(second)
+        with trio.fail_after(NOTICED_SECONDS):
+            while (item := await listener.sightings.receive()) != Departure(instance=seen.instance):
+                if isinstance(item, Sighting) and item.tags == second.tags:
+                    break
+        assert isinstance(item, Sighting)
+        assert item.instance == seen.instance

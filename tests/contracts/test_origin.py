@@ -2,6 +2,7 @@
 """What every `Origin` does: the fake of the scenarios, and HTTPS range requests to a static server."""
 
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from p2pd.adapters.origin_https import OriginHttps
 from p2pd.host.http_server import Listener, serve_http
 from p2pd.ports import Origin, OriginFailure
+from p2pd.services.wan_pacing import Pacer
 from signing.reasons import Reason
 from tests.fakes.fake_origin import FakeOrigin
 from tests.fakes.fake_uplink import FakeUplink
@@ -53,7 +55,10 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     async with trio.open_nursery() as nursery, httpx.AsyncClient(trust_env=False) as client:
         server = trio.CancelScope()
         ((_, port),) = await nursery.start(serve)
-        yield World(OriginHttps(client, f"http://127.0.0.1:{port}", source="origin"), server.cancel)
+        yield World(
+            OriginHttps(client, f"http://127.0.0.1:{port}", source="origin", pacing=Pacer(unix=time.time)),
+            server.cancel,
+        )
         server.cancel()
 
 

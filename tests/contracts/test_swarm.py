@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from p2pd.adapters.torrent_session import open_torrent_session
+from p2pd.piece_set import PieceSet
 from p2pd.ports import Endpoint, Swarm, Transfer, TransferProgress, peer_id_of
 from signing.devices import SegmentAuthority
 from signing.errors import BadInput
@@ -79,8 +80,8 @@ async def test_a_new_transfer_knows_its_torrent_and_has_nothing(
         progress = transfer.progress()
     assert (progress.piece_count, progress.total_bytes) == (payload.piece_count, len(payload.data))
     assert progress.piece_bytes == len(payload.piece(0))
-    assert not any(progress.have)
-    assert not any(progress.peers_have)
+    assert not progress.have
+    assert not progress.peers_have
     assert progress.peers == ()
     assert progress.bytes_lan == 0
     assert not progress.is_complete
@@ -90,7 +91,7 @@ async def test_pieces_from_elsewhere_fill_the_file(open_swarm: OpenSwarm, payloa
     async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")) as transfer:
         for index in range(payload.piece_count):
             assert await transfer.add_piece(index, payload.piece(index))
-            assert transfer.progress().have[index]
+            assert index in transfer.progress().have
         progress = await until(transfer, is_complete)
         assert (tmp_path / "pc-1" / "office").read_bytes() == payload.data
     assert progress.bytes_lan == 0, "what was handed over did not come from the LAN"
@@ -104,11 +105,11 @@ async def test_a_wrong_piece_is_refused_and_a_right_one_still_welcome(
     async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")) as transfer:
         for data in wrong:
             assert not await transfer.add_piece(3, data)
-        assert not any(transfer.progress().have)
+        assert not transfer.progress().have
         assert await transfer.add_piece(3, right)
         assert await transfer.add_piece(3, right), "handing it over again changes nothing"
         assert not await transfer.add_piece(3, wrong[0]), "nor does a wrong one that is there already"
-        assert [index for index, has_piece in enumerate(transfer.progress().have) if has_piece] == [3]
+        assert list(transfer.progress().have) == [3]
 
 
 async def test_a_piece_that_is_not_in_the_torrent_is_a_bug(
@@ -142,10 +143,12 @@ async def test_one_peer_gives_another_everything(open_swarm: OpenSwarm, payload:
         progress = await until(leech, is_complete)
         assert (tmp_path / "pc-2" / "office").read_bytes() == payload.data
         assert progress.bytes_lan == len(payload.data)
-        assert all(progress.have)
-        progress = await until(leech, lambda now: all(now.peers_have))
+        assert len(progress.have) == progress.piece_count
+        progress = await until(leech, lambda now: len(now.peers_have) == now.piece_count)
         assert progress.peers == (peer_id_of("pc-1"),)
-        progress = await until(seed, lambda now: now.peers == (peer_id_of("pc-2"),) and all(now.peers_have))
+        progress = await until(
+            seed, lambda now: now.peers == (peer_id_of("pc-2"),) and len(now.peers_have) == now.piece_count
+        )
         assert progress.bytes_lan == 0
 
 
@@ -194,7 +197,7 @@ async def test_what_peers_have_is_seen_as_it_grows(open_swarm: OpenSwarm, payloa
         watcher.connect(endpoint(swarm_1))
         await until(watcher, lambda now: now.peers == (peer_id_of("pc-1"),))
         await until(other, is_complete)
-        await until(watcher, lambda now: all(now.peers_have))
+        await until(watcher, lambda now: len(now.peers_have) == now.piece_count)
 
 
 async def test_a_peer_that_leaves_is_gone(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
@@ -206,9 +209,53 @@ async def test_a_peer_that_leaves_is_gone(open_swarm: OpenSwarm, payload: Payloa
         async with swarm_1.transfer(payload.spec(tmp_path / "pc-1")) as leaves:
             assert await leaves.add_piece(2, payload.piece(2))
             stays.connect(endpoint(swarm_1))
-            await until(stays, lambda now: now.have[2] and now.peers_have[2])
+            await until(stays, lambda now: 2 in now.have and 2 in now.peers_have)
         progress = await until(stays, lambda now: not now.peers)
-    assert not any(progress.peers_have)
+    assert not progress.peers_have
+
+
+async def test_neighbours_are_told_apart_and_measured(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_1.transfer(payload.put(tmp_path / "pc-1")) as seed,
+        swarm_2.transfer(payload.spec(tmp_path / "pc-2")) as leech,
+    ):
+        assert list(leech.neighbours()) == []
+        leech.connect(endpoint(swarm_1))
+        with trio.fail_after(WAIT_SECONDS):
+            await seed.neighbours_changed()
+            await leech.neighbours_changed()
+        await until(leech, is_complete)
+        await until(leech, lambda _: any(peer.bytes_in for peer in leech.neighbours()))
+        (peer,) = leech.neighbours()
+        assert peer.peer_id == peer_id_of("pc-1")
+        assert peer.is_complete
+        assert len(peer.have) == payload.piece_count
+        assert peer.latency is not None
+        assert 0 < peer.latency < WAIT_SECONDS
+        assert peer.bytes_in <= len(payload.data)
+        assert peer.bytes_out == 0
+        assert leech.corruptions() == {}
+
+
+async def test_what_an_ignored_peer_offers_does_not_count(
+    open_swarm: OpenSwarm, payload: Payload, tmp_path: Path
+) -> None:
+    async with (
+        open_swarm("pc-1") as swarm_1,
+        open_swarm("pc-2") as swarm_2,
+        swarm_1.transfer(payload.put(tmp_path / "pc-1")),
+        swarm_2.transfer(payload.put(tmp_path / "pc-2")) as other,
+    ):
+        other.connect(endpoint(swarm_1))
+        everything = PieceSet.first(payload.piece_count)
+        await until(other, lambda now: now.peers_have == everything)
+        other.ignore([peer_id_of("pc-1")])
+        progress = await until(other, lambda now: not now.peers_have)
+        assert progress.peers == (peer_id_of("pc-1"),), "it stays connected"
+        other.ignore([])
+        await until(other, lambda now: now.peers_have == everything)
 
 
 async def test_a_peer_is_dialled_until_it_is_there(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
@@ -233,7 +280,7 @@ async def test_good_pieces_on_disk_are_kept_and_bad_ones_are_not(
     file.write_bytes(damaged[:-1])
     async with open_swarm("pc-1") as swarm, swarm.transfer(spec) as transfer:
         progress = transfer.progress()
-        assert [index for index, has_piece in enumerate(progress.have) if not has_piece] == [5, payload.piece_count - 1]
+        assert list(PieceSet.first(progress.piece_count) - progress.have) == [5, payload.piece_count - 1]
         assert not progress.is_complete
         for index in (5, payload.piece_count - 1):
             assert await transfer.add_piece(index, payload.piece(index))
@@ -244,7 +291,7 @@ async def test_good_pieces_on_disk_are_kept_and_bad_ones_are_not(
 async def test_a_complete_file_needs_no_peers(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
     async with open_swarm("pc-1") as swarm, swarm.transfer(payload.put(tmp_path / "pc-1")) as transfer:
         progress = await until(transfer, is_complete)
-    assert all(progress.have)
+    assert len(progress.have) == progress.piece_count
     assert progress.bytes_lan == 0
 
 
@@ -262,7 +309,7 @@ async def test_a_transfer_goes_on_where_it_was_left(open_swarm: OpenSwarm, paylo
     async with open_swarm("pc-1") as swarm:
         for first in (0, 4, 8):
             async with swarm.transfer(spec) as transfer:
-                assert sum(transfer.progress().have) == first
+                assert len(transfer.progress().have) == first
                 for index in range(first, first + 4):
                     assert await transfer.add_piece(index, payload.piece(index))
         async with swarm.transfer(spec) as transfer:
@@ -329,3 +376,46 @@ async def test_what_goes_wrong_inside_comes_out_as_it_is(
     with pytest.raises(ZeroDivisionError):
         async with open_swarm("pc-1") as swarm, swarm.transfer(payload.spec(tmp_path / "pc-1")):
             raise ZeroDivisionError
+
+
+async def test_a_swarm_that_moves_goes_on_where_it_is_found_next(
+    open_swarm: OpenSwarm, payload: Payload, tmp_path: Path
+) -> None:
+    moved = "127.0.0.9"
+    async with (
+        open_swarm("pc-1") as seed,
+        open_swarm("pc-2") as leech,
+        seed.transfer(payload.spec(tmp_path / "pc-1")) as giving,
+        leech.transfer(payload.spec(tmp_path / "pc-2")) as taking,
+    ):
+        assert await giving.add_piece(0, payload.piece(0))
+        before = endpoint(seed)
+        taking.connect(before)
+        await until(taking, lambda progress: 0 in progress.have)
+        await seed.listen_on([])
+        await until(taking, lambda progress: not progress.peers)
+        taking.connect(before)
+        giving.connect(endpoint(leech))  # it has no address to dial from
+        for index in range(1, payload.piece_count):
+            assert await giving.add_piece(index, payload.piece(index))
+        await seed.listen_on([moved])
+        await until(giving, lambda progress: not progress.peers)
+        assert 1 not in taking.progress().have
+        taking.connect(Endpoint(host=moved, port=seed.port))
+        await until(taking, lambda now: now.is_complete and now.peers == (peer_id_of("pc-1"),))
+
+
+async def test_staying_where_it_is_costs_no_connection(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    async with (
+        open_swarm("pc-1") as seed,
+        open_swarm("pc-2") as leech,
+        seed.transfer(payload.spec(tmp_path / "pc-1")) as giving,
+        leech.transfer(payload.spec(tmp_path / "pc-2")) as taking,
+    ):
+        taking.connect(endpoint(seed))
+        await until(taking, lambda progress: bool(progress.peers))
+        await seed.listen_on([HOST])
+        await leech.listen_on([HOST])
+        for index in range(payload.piece_count):  # over the connection that is there: nobody dials
+            assert await giving.add_piece(index, payload.piece(index))
+        await until(taking, is_complete)

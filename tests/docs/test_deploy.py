@@ -11,6 +11,7 @@ from p2pd.config import AgentConfig, SwarmConfig
 from p2pd.host.config_file import load_config
 from p2pd.installer.config import InstallerConfig
 from seeds.commands.context import CREDENTIAL
+from signing.budgets import Budgets, Rates
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = ("p2pd", "p2pd-install", "p2p-coordinator")
@@ -28,7 +29,9 @@ def test_the_example_of_the_daemon_shows_every_default() -> None:
     example = load_config(AgentConfig, DEPLOY / "p2pd.toml")
     assert replace(example, interfaces=("eth0",)) == AgentConfig(interfaces=("eth0",))
     named = re.findall(r"^(\w+) =", (DEPLOY / "p2pd.toml").read_text(), re.MULTILINE)
-    keys = [field.name for cls in (AgentConfig, SwarmConfig) for field in fields(cls) if field.name != "swarm"]
+    tables = {"swarm", "budgets", "rates", "hours", "network"}  # hours and network: none by default
+    classes = (AgentConfig, SwarmConfig, Budgets, Rates)
+    keys = [field.name for cls in classes for field in fields(cls) if field.name not in tables]
     assert sorted(named) == sorted(keys)
 
 

@@ -22,6 +22,7 @@ from p2pd.services.metrics import AgentMetrics
 from seeds.adapters.metrics import CoordinatorMetrics
 from seeds.cli import main as p2pctl
 from seeds.config import CoordinatorConfig
+from signing.budgets import Budgets, NetworkGates, Rates
 from signing.manifest import CommandCheck, HealthPlan, HttpCheck, TcpCheck
 from signing.policy import Gate, Limits, Policy, Ring
 from signing.reasons import Reason, explain
@@ -56,13 +57,16 @@ def test_every_reason_code_stands_in_the_table_with_its_sentence_and_no_other_do
     assert told == {reason.value: explain(reason) for reason in Reason}
 
 
+_POLICY_LIMITS = {"limits.budgets.": Budgets, "limits.budgets.rates.": Rates, "limits.network.": NetworkGates}
+
+
 @pytest.mark.parametrize(
     ("title", "keys"),
     [
-        ("### p2pd.toml", {"": AgentConfig, "swarm.": SwarmConfig}),
+        ("### p2pd.toml", {"": AgentConfig, "swarm.": SwarmConfig, "budgets.": Budgets, "budgets.rates.": Rates}),
         ("### p2pd-install.toml", {"": InstallerConfig}),
         ("### fleet.toml", {"": CoordinatorConfig}),
-        ("### Policy", {"": Policy, "rings.": Ring, "rings.gate.": Gate, "limits.": Limits}),
+        ("### Policy", {"": Policy, "rings.": Ring, "rings.gate.": Gate, "limits.": Limits, **_POLICY_LIMITS}),
     ],
 )
 def test_every_key_of_a_configuration_is_told_with_its_default(title: str, keys: dict[str, type[Any]]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.lab.processes import Processes, open_processes
 from tests.end_to_end.fleet import FleetUnderTest
-from tests.end_to_end.processes import Processes, open_processes
 from tests.end_to_end.template import Template
 
 

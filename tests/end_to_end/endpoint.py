@@ -9,12 +9,13 @@ from typing import Any
 
 import trio
 
+from bench.lab.processes import Finished, LabProcess, Processes
+from bench.lab.programs import command
 from p2pd.commands.enroll import run_enroll
 from p2pd.config import AgentConfig
 from p2pd.host.config_file import load_config
 from p2pd.host.control_socket import request
 from signing.reasons import Reason
-from tests.end_to_end.processes import Daemon, Finished, Processes, command
 from tests.end_to_end.scraping import Metrics, scrape
 from tests.end_to_end.template import Release
 from tests.end_to_end.waiting import eventually
@@ -38,8 +39,8 @@ class Endpoint:
         self.state = directory / "state"
         self.log = directory / "p2pd.log"
         self.installer_log = directory / "p2pd-install.log"
-        self.daemon: Daemon | None = None
-        self.installer: Daemon | None = None
+        self.daemon: LabProcess | None = None
+        self.installer: LabProcess | None = None
         self._processes = processes
         self._prefix = list(prefix)
         self.configure()

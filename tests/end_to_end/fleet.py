@@ -11,17 +11,18 @@ from typing import Any
 
 import trio
 
+from bench.lab.processes import Finished, LabProcess, Processes
+from bench.lab.programs import command
 from p2pd.host.control_socket import request
 from seeds.adapters.store import Store
 from seeds.commands.publication import publish_role, shelf_of, sign_role
 from seeds.fleet import open_fleet
-from seeds.services.publishing import poke_coordinator, stage_patch, stage_policy, stage_recall
+from seeds.services.publishing import BuiltPatch, poke_coordinator, stage_patch, stage_policy, stage_recall
 from seeds.services.tokens import TokenWish, issue_token
 from signing.policy import Policy, Ring
 from signing.repository import Repository
 from signing.token import EnrolmentToken
 from tests.end_to_end.endpoint import Endpoint
-from tests.end_to_end.processes import Daemon, Finished, Processes, command
 from tests.end_to_end.scraping import Metrics, scrape
 from tests.end_to_end.template import METRICS_PORT, OFFLINE, ONLINE, SEGMENTS, Release, Template
 from tests.end_to_end.waiting import eventually
@@ -44,13 +45,15 @@ class FleetUnderTest:
         self.address = address or template.address
         shutil.copytree(template.directory, directory / "fleet")
         config = directory / "fleet" / "fleet.toml"
-        config.write_text(config.read_text().replace(template.address, self.address))
+        in_urls = f"//[{self.address}]:" if ":" in self.address else f"//{self.address}:"
+        text = config.read_text().replace(f"//{template.address}:", in_urls)
+        config.write_text(text.replace(template.address, self.address))
         self.fleet = open_fleet(directory / "fleet")
         self.repository = Repository(self.fleet.repository)
         self.log = directory / "coordinator.log"
         self.endpoints: list[Endpoint] = []
         self.secrets = [OFFLINE, ONLINE]
-        self.coordinator: Daemon | None = None
+        self.coordinator: LabProcess | None = None
         self._policy_version = FIRST_POLICY
         self.environment = {"P2PCTL_FLEET": str(self.fleet.directory)}
         for name, passphrase in (("OFFLINE", OFFLINE), ("ONLINE", ONLINE)):
@@ -81,10 +84,14 @@ class FleetUnderTest:
         """Build (once per run), sign and publish."""
         build = partial(self.template.release, product=product, healthy=healthy, size=size, count=count)
         release = await trio.to_thread.run_sync(build, version, counter)
-        stage_patch(self.repository, shelf_of(self.fleet), release.built, now=datetime.now(UTC))
+        await self.publish(release.built)
+        return release
+
+    async def publish(self, built: BuiltPatch) -> None:
+        """Sign and publish what was built."""
+        stage_patch(self.repository, shelf_of(self.fleet), built, now=datetime.now(UTC))
         self._publish("patches")
         await self.poke()
-        return release
 
     async def withdraw(self, release: Release, why: str) -> None:
         """Recall a release for good."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.end_to_end.processes import Processes
+from bench.lab.processes import Processes
 from tests.end_to_end.waiting import eventually
 
 COMMANDS = ("unshare", "nsenter", "mount", "sleep")
@@ -56,11 +56,11 @@ class SmallDisks:
 async def open_small_disks(processes: Processes, log: Path) -> AsyncIterator[SmallDisks]:
     """A mount namespace for as long as the block lasts."""
     holder = await processes.start(["unshare", "--mount", "--propagation", "private", "sleep", "infinity"], log=log)
-    comm = Path(f"/proc/{holder.process.pid}/comm")
+    comm = Path(f"/proc/{holder.pid}/comm")
 
     async def name() -> str:
         return comm.read_text().strip()
 
     await eventually(name, lambda now: now == "sleep", "the namespace is there")
-    yield SmallDisks(processes, holder.process.pid)
+    yield SmallDisks(processes, holder.pid)
     await holder.kill()

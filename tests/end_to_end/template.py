@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
+from bench.lab.administrator import cheap_keys
 from p2pd.host.torrent_file import read_torrent
 from seeds.config import Address
 from seeds.fleet import open_fleet
 from seeds.new_fleet import FleetPlan, create_fleet
 from seeds.services.building import PatchWish, build_patch
 from seeds.services.publishing import BuiltPatch
-from signing import encrypted_pkcs8
 from signing.manifest import CommandCheck, HealthPlan
 
 OFFLINE, ONLINE = "a passphrase for offline keys", "a passphrase for online keys"
 PUBLIC_PORT, AGENT_PORT, METRICS_PORT = 8443, 8444, 9464
 SEGMENTS = ("accounting", "laboratory")
-LAB_ADDRESS = "10.77.0.1"  # of the first host in a lab of namespaces
+LAB_ADDRESS = "10.77.0.1"  # of the origin in a lab
+LAB_ADDRESS_6 = "fd77::1"  # of the origin in a lab with IPv6
 PROBATION_SECONDS, INTERVAL_SECONDS = 1.0, 0.3
 
 
@@ -68,14 +67,13 @@ class Template:
         self._releases: dict[tuple[object, ...], Release] = {}
         self.address = self.next_address()
         plan = FleetPlan(
-            names=(self.address, LAB_ADDRESS),
+            names=(self.address, LAB_ADDRESS, LAB_ADDRESS_6),
             segments=SEGMENTS,
             public=Address(host=self.address, port=PUBLIC_PORT),
             agent=Address(host=self.address, port=AGENT_PORT),
             metrics=Address(host=self.address, port=METRICS_PORT),
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(encrypted_pkcs8, "_SCRYPT_N", 2)  # these keys guard nothing
+        with cheap_keys():  # they guard nothing
             create_fleet(
                 self.directory,
                 plan,

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from bench.lab.processes import Processes
+from bench.lab.programs import command
 from signing.policy import Ring
 from signing.reasons import Reason
 from tests.end_to_end.fleet import FleetUnderTest, start_all
-from tests.end_to_end.processes import Processes, command
 from tests.end_to_end.small_disk import SmallDisks, open_small_disks, why_not_available
 from tests.end_to_end.waiting import eventually
 

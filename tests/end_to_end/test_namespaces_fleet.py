@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from bench.lab.namespaces import Lab, exec_in, namespaces, why_not_available
+from bench.lab.network import Network, build, exec_in, why_not_available
+from bench.lab.processes import END_SECONDS, Processes
+from bench.lab.topology import SiteSpec, Topology
 from signing.policy import Ring
 from tests.end_to_end.endpoint import Endpoint
 from tests.end_to_end.fleet import FleetUnderTest, acquainted, start_all
-from tests.end_to_end.processes import END_SECONDS, Processes
 from tests.end_to_end.template import LAB_ADDRESS, SEGMENTS, Release, Template
 from tests.end_to_end.waiting import WAIT_SECONDS
 
@@ -32,11 +33,11 @@ SEED = 1
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
+def lab() -> Iterator[Network]:
     reason = why_not_available()
     if reason is not None:
         pytest.skip(reason)
-    with namespaces(1 + len(DEVICES)) as built:
+    with build(Topology(sites=(SiteSpec(name="lan", hosts=len(DEVICES)),))) as built:
         yield built
 
 
@@ -58,7 +59,7 @@ class Capture:
 
 
 @asynccontextmanager
-async def recording(lab: Lab, file: Path) -> AsyncIterator[Capture]:
+async def recording(lab: Network, file: Path) -> AsyncIterator[Capture]:
     argv = exec_in(lab.bridge, [sys.executable, "-m", "tests.end_to_end.packet_capture", str(file)])
     process = await trio.lowlevel.open_process(argv, cwd=PROJECT, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -80,12 +81,12 @@ async def recording(lab: Lab, file: Path) -> AsyncIterator[Capture]:
 
 
 @pytest.mark.root
-async def test_hosts_on_one_bridge(lab: Lab, template: Template, tmp_path: Path, processes: Processes) -> None:
+async def test_hosts_on_one_bridge(lab: Network, template: Template, tmp_path: Path, processes: Processes) -> None:
     fleet = FleetUnderTest(template, tmp_path, processes, address=LAB_ADDRESS)
-    assert lab.hosts[0].address == LAB_ADDRESS
+    assert lab.origin.address == LAB_ADDRESS
     fleet.use_rings(Ring(name="everyone"))
     async with recording(lab, tmp_path / "capture") as capture:
-        await fleet.start_coordinator(prefix=lab.hosts[0].argv([]))
+        await fleet.start_coordinator(prefix=lab.origin.argv([]))
         endpoints = await enrolled_on(lab, fleet)
         await start_all(*endpoints)
         await acquainted(*endpoints)
@@ -101,11 +102,11 @@ async def test_hosts_on_one_bridge(lab: Lab, template: Template, tmp_path: Path,
     await trio.to_thread.run_sync(the_wire_told_nothing, capture, release)
 
 
-async def enrolled_on(lab: Lab, fleet: FleetUnderTest) -> tuple[Endpoint, ...]:
+async def enrolled_on(lab: Network, fleet: FleetUnderTest) -> tuple[Endpoint, ...]:
     token = fleet.token(uses=len(DEVICES)).encode()
     endpoints = tuple(
         fleet.endpoint(name, address=host.address, prefix=host.argv([]))
-        for name, host in zip(DEVICES, lab.hosts[1:], strict=True)
+        for name, host in zip(DEVICES, lab.sites[0].hosts, strict=True)
     )
     async with trio.open_nursery() as nursery:
         for endpoint in endpoints:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from bench.lab.namespaces import Lab, namespaces, why_not_available
+from bench.lab.network import Network, build, why_not_available
+from bench.lab.topology import LinkSpec, SiteSpec, Topology
 
 PROJECT = Path(__file__).parents[2]
 NOTICED_SECONDS = 20.0  # takes a second, nearly all of it Python starting
@@ -81,18 +82,23 @@ async def _pass_on(process: trio.Process, send: trio.MemorySendChannel[dict[str,
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
+def lab() -> Iterator[Network]:
+    """A LAN of three hosts with the origin, and a site of one host behind a router."""
     reason = why_not_available()
     if reason is not None:
         pytest.skip(reason)
-    with namespaces(3) as built:
+    lan, branch = SiteSpec(name="lan", hosts=3), SiteSpec(name="branch", hosts=1, wan=LinkSpec())
+    with build(Topology(sites=(lan, branch))) as built:
         yield built
 
 
 @pytest.mark.root
-async def test_three_hosts_on_a_bridge_see_each_other(lab: Lab) -> None:
-    one, two, three = lab.hosts
+async def test_three_hosts_on_a_lan_see_each_other_and_nobody_behind_a_router(lab: Network) -> None:
+    lan, branch = lab.sites
+    one, two, three = lan.hosts
+    (far,) = branch.hosts
     async with (
+        watching(far.argv([]), far.address, PORTS[7]) as alone,
         watching(one.argv([]), one.address, PORTS[1]) as first,
         watching(two.argv([]), two.address, PORTS[2]) as second,
     ):
@@ -104,6 +110,7 @@ async def test_three_hosts_on_a_bridge_see_each_other(lab: Lab) -> None:
             await second.sees([first, third])
         await first.sees([second])
         await second.sees([first])
+        await alone.sees([])
 
 
 async def test_processes_on_one_machine_see_each_other_by_loopback_addresses() -> None:

@@ -167,7 +167,7 @@ def no_secret_is_told(fleet: FleetUnderTest) -> None:
     secrets = [secret.encode() for secret in fleet.secrets]
     assert len(secrets) == 4
     for daemon in fleet.processes.daemons:
-        argv = Path(f"/proc/{daemon.process.pid}/cmdline").read_bytes()
+        argv = Path(f"/proc/{daemon.pid}/cmdline").read_bytes()
         assert argv.split(b"\0")[1:]
         for secret in secrets:
             assert secret not in argv

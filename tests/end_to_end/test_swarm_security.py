@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from p2pd.adapters.alert_pump import pump_alerts
+from p2pd.adapters.torrent_addresses import TorrentAddresses
 from p2pd.adapters.torrent_session import TorrentSwarm, open_torrent_session
 from p2pd.adapters.torrent_settings import DH_PARAMETERS, SwarmLimits, session_params
 from p2pd.ports import Endpoint, Transfer, TransferProgress, peer_id_of
@@ -58,8 +59,8 @@ class Intruder:
     """libtorrent with the real torrent in hand, and with whatever certificate."""
 
     def __init__(self, payload: Payload, directory: Path, badge: Badge | None) -> None:
-        interface = Endpoint(host=HOST, port=0)
-        self._session = lt.session(session_params([interface], "intruder", SwarmLimits()))
+        addresses = TorrentAddresses([Endpoint(host=HOST, port=0)], 0)
+        self._session = lt.session(session_params(addresses.settings(), "intruder", SwarmLimits()))
         params = lt.load_torrent_buffer(payload.torrent)
         params.save_path = str(directory)
         params.flags = lt.torrent_flags.paused
@@ -85,6 +86,9 @@ class Intruder:
 
     def pop_alerts(self) -> list[lt.alert]:
         return self._session.pop_alerts()
+
+    async def gather(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     def receive(self, alert: lt.alert) -> None:
         if isinstance(alert, lt.peer_disconnected_alert):
@@ -181,7 +185,7 @@ async def test_a_stranger_cannot_give_a_byte(
         await intruder.refused()
         assert intruder.handle.status().total_payload_upload == 0
         progress = leech.progress()
-    assert not any(progress.have)
+    assert not progress.have
     assert progress.peers == ()
     assert progress.bytes_lan == 0
 
@@ -197,7 +201,7 @@ async def test_an_intruder_with_the_right_certificate_would_succeed(
     ):
         await until(seed, is_complete)
         intruder.handle.connect_peer((HOST, swarm.port), 0, 0)
-        await until(seed, lambda now: now.peers == (peer_id_of("intruder"),) and all(now.peers_have))
+        await until(seed, lambda now: now.peers == (peer_id_of("intruder"),) and len(now.peers_have) == now.piece_count)
 
 
 async def say_hello(port: int, payload: Payload, context: ssl.SSLContext | None) -> bytes:

@@ -51,12 +51,13 @@ class FakeInstaller:
         """Let one more call of `verb` fail; nothing changes then."""
         self._failures.setdefault(verb, []).append(reason)
 
-    async def status(self) -> Mapping[str, InstalledProduct]:
+    async def status(self, product: str | None = None) -> Mapping[str, InstalledProduct]:
         """See `Installer`."""
         with _answering():
             self._may_fail("status")
         await trio.lowlevel.checkpoint()
-        return {name: self._describe(record) for name, record in self._records.items() if record.retained}
+        records = {name: record for name, record in self._records.items() if record.retained}
+        return {name: self._describe(record) for name, record in records.items() if product in (None, name)}
 
     async def install(self, *, product: str, version: str, mirror: Path, transport: Path) -> Installation:
         """See `Installer`."""

@@ -2,7 +2,7 @@
 """`p2pd.ports.Lan` in memory: one link, whose wire can be slow or cut, and whose hosts can drop dead."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -26,14 +26,35 @@ class FakeLan:
     def __post_init__(self) -> None:
         # Unbounded, as tests need not read what they do not ask about.
         self._send, self._receive = trio.open_memory_channel[Sighting | Departure](inf)
+        self._said: Announcement | None = None
 
     @property
     def sightings(self) -> trio.MemoryReceiveChannel[Sighting | Departure]:
         return self._receive
 
+    async def listen_on(self, hosts: Sequence[str]) -> None:
+        """At the first of them: it has one plug. Without any it is unplugged."""
+        await trio.lowlevel.checkpoint()
+        host = next(iter(hosts), "")
+        if host == self.host:
+            return
+        if self.announced is not None:
+            self.network.say(self, Departure(instance=self.announced.instance))
+            self.announced = None
+        self.network.unplug(self)
+        for instance in list(self.seen):
+            self.hear(Departure(instance=instance))
+        self.host = host
+        if host:
+            self.network.plug(self)
+        if self._said is not None:
+            await self.announce(self._said)
+
     async def announce(self, announcement: Announcement, *, renew: bool = False) -> None:
         await trio.lowlevel.checkpoint()
-        before = self.announced
+        self._said, before = announcement, self.announced
+        if not self.host:
+            return
         self.announced = Sighting(
             instance=secrets.token_hex(8) if renew or before is None else before.instance,
             endpoint=Endpoint(host=self.host, port=announcement.torrent_port),
@@ -73,15 +94,23 @@ class FakeLanNetwork:
     async def open_lan(self, host: str) -> AsyncIterator[FakeLan]:
         """A host on this wire, at any address; goodbye on the way out, unless it was killed before."""
         lan = FakeLan(host, self)
-        self._plugged.append(lan)
-        self._everybody_tells()
+        self.plug(lan)
         try:
             yield lan
         finally:
             if lan.announced is not None:
                 self.say(lan, Departure(instance=lan.announced.instance))
-            if lan in self._plugged:
-                self._plugged.remove(lan)
+            self.unplug(lan)
+
+    def plug(self, lan: FakeLan) -> None:
+        """It hears and is heard from now on."""
+        self._plugged.append(lan)
+        self._everybody_tells()
+
+    def unplug(self, lan: FakeLan) -> None:
+        """It hears nothing more and is not heard."""
+        if lan in self._plugged:
+            self._plugged.remove(lan)
 
     def kill(self, lan: FakeLan) -> None:
         """No goodbye, and no word from now on; the others see it depart when its records run out."""

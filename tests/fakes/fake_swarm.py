@@ -9,17 +9,22 @@ Peers see each other, and each other's pieces, at once. Everything else passes t
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import reduce
+from operator import itemgetter, or_
 
 import trio
 
 from p2pd.host.torrent_file import TorrentFacts, read_torrent
-from p2pd.ports import Endpoint, PayloadStoreFull, TorrentSpec, TransferFailed, TransferProgress, peer_id_of
+from p2pd.piece_set import NO_PIECES, PieceSet
+from p2pd.ports import Endpoint, Neighbour, PayloadStoreFull, TorrentSpec, TransferFailed, TransferProgress, peer_id_of
 from signing.devices import DeviceKey, read_device_certificate
 from signing.errors import BadInput
 
 FLUSH_SECONDS = 0.01  # between the last piece and a complete file
+LATENCY_SECONDS = 0.001
 
 
 class FakeSwarmNetwork:
@@ -60,6 +65,15 @@ class FakeSwarmNetwork:
         self._nodes.pop(endpoint).die()
         self.stir()
 
+    def move(self, node: "FakeSwarm", endpoint: Endpoint) -> None:
+        """Plug a node in elsewhere, or, without a host, nowhere; connections end."""
+        if self._nodes.get(node.endpoint) is node:
+            del self._nodes[node.endpoint]
+        node.endpoint = endpoint
+        if endpoint.host:
+            self._nodes[endpoint] = node
+        self.stir()
+
     def stir(self) -> None:
         """Something moved: every transfer looks again."""
         for node in self._nodes.values():
@@ -69,12 +83,12 @@ class FakeSwarmNetwork:
     def neighbours(self, transfer: "FakeTransfer") -> list["FakeTransfer"]:
         """The transfers of the same torrent that `transfer` is connected to, in a stable order."""
         here = transfer.swarm.endpoint
-        if not self._is_reachable(transfer.swarm):
+        if not self._is_reachable(transfer.swarm) or transfer.swarm.download == 0:
             return []
         found = []
         for there, node in self._nodes.items():
             other = node.transfers.get(transfer.facts.info_hash)
-            if other is None or other is transfer or not self._is_reachable(node):
+            if other is None or other is transfer or not self._is_reachable(node) or node.download == 0:
                 continue
             if (
                 (there in transfer.dialled or here in other.dialled)
@@ -120,12 +134,23 @@ class FakeSwarm:
         self.segments = segments
         self.room_bytes = room_bytes
         self.is_mute = False  # connects and shows what it has, and sends nothing (slow retrieval)
+        self.upload: int | None = None
+        self.download: int | None = None
         self.transfers: dict[str, FakeTransfer] = {}
 
     @property
     def port(self) -> int:
         """The port of its endpoint."""
         return self.endpoint.port
+
+    async def listen_on(self, hosts: Sequence[str]) -> None:
+        """At the first of them: it has one plug."""
+        await trio.lowlevel.checkpoint()
+        host = next(iter(hosts), "")
+        if host != self.endpoint.host:
+            for transfer in self.transfers.values():
+                transfer.dialled.clear()
+            self.network.move(self, Endpoint(host=host, port=self.endpoint.port))
 
     def use_certificate(self, certificate_pem: bytes, key_pem: bytes) -> None:
         """From now on the node is trusted in the segments that the certificate names."""
@@ -154,6 +179,16 @@ class FakeSwarm:
             del self.transfers[facts.info_hash]
             self.network.stir()
 
+    @property
+    def gives(self) -> bool:
+        """Whether it sends anything."""
+        return not self.is_mute and self.upload != 0
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Rates are only noted in `upload` and `download`; 0 is obeyed."""
+        self.upload, self.download = upload, download
+        self.network.stir()
+
     def break_transfers(self) -> None:
         """Its disk fails for a moment: the transfers of now cannot go on, new ones can."""
         for transfer in self.transfers.values():
@@ -177,6 +212,11 @@ class FakeTransfer:
         self._bytes_lan = 0
         self._is_complete = False
         self._liars: set[FakeTransfer] = set()  # those who sent a wrong piece
+        self._corruptions: Counter[bytes] = Counter()
+        self.bytes_from: Counter[bytes] = Counter()  # by peer id
+        self._ignored: frozenset[bytes] = frozenset()
+        self._neighbours_moved = trio.Event()
+        self._connected: frozenset[FakeTransfer] = frozenset()
         self._failure: TransferFailed | None = None
         self._running = trio.CancelScope()
         self._stirred = trio.Event()
@@ -193,9 +233,9 @@ class FakeTransfer:
             piece_count=self.facts.piece_count,
             piece_bytes=self.facts.piece_bytes,
             total_bytes=self.facts.size,
-            have=tuple(self._have),
-            peers_have=tuple(any(peer.has(index) for peer in peers) for index in range(self.facts.piece_count)),
-            peers=tuple(sorted({peer_id_of(peer.swarm.device) for peer in peers})),
+            have=self.pieces(),
+            peers_have=reduce(or_, (peer.pieces() for peer in peers if peer.peer_id not in self._ignored), NO_PIECES),
+            peers=tuple(sorted({peer.peer_id for peer in peers})),
             bytes_lan=self._bytes_lan,
             is_complete=self._is_complete,
         )
@@ -206,6 +246,35 @@ class FakeTransfer:
         if self._failure is not None:
             raise self._failure
         self._news = trio.Event()
+
+    def neighbours(self) -> Sequence[Neighbour]:
+        """The connected peers, as they are now; all are equally far."""
+        by_peer_id = {peer.peer_id: peer for peer in self.swarm.network.neighbours(self)}
+        return [
+            Neighbour(
+                peer_id=peer_id,
+                have=peer.pieces(),
+                is_complete=len(peer.pieces()) == self.facts.piece_count,
+                latency=LATENCY_SECONDS,
+                bytes_in=self.bytes_from[peer_id],
+                bytes_out=peer.bytes_from[self.peer_id],
+            )
+            for peer_id, peer in sorted(by_peer_id.items(), key=itemgetter(0))
+        ]
+
+    async def neighbours_changed(self) -> None:
+        """Return when a peer came or went since the last return."""
+        await self._neighbours_moved.wait()
+        self._neighbours_moved = trio.Event()
+
+    def corruptions(self) -> Mapping[bytes, int]:
+        """How often each peer was caught sending a wrong piece."""
+        return self._corruptions
+
+    def ignore(self, peers: Collection[bytes]) -> None:
+        """What these peers have does not count in `peers_have` from now on."""
+        self._ignored = frozenset(peers)
+        self._news.set()
 
     def connect(self, endpoint: Endpoint) -> None:
         """Be connected to `endpoint` whenever it is there."""
@@ -221,6 +290,15 @@ class FakeTransfer:
         self._store(index, data)
         return True
 
+    @property
+    def peer_id(self) -> bytes:
+        """How others know it."""
+        return peer_id_of(self.swarm.device)
+
+    def pieces(self) -> PieceSet:
+        """What it has now."""
+        return PieceSet.where(self._have)
+
     def has(self, index: int) -> bool:
         """Whether a peer may ask for this piece."""
         return self._have[index]
@@ -232,6 +310,9 @@ class FakeTransfer:
 
     def stir(self) -> None:
         """Something moved in the network."""
+        before, self._connected = self._connected, frozenset(self.swarm.network.neighbours(self))
+        if self._connected != before:
+            self._neighbours_moved.set()
         self._stirred.set()
         self._news.set()
 
@@ -259,11 +340,14 @@ class FakeTransfer:
             self._is_complete = True
             self._news.set()
 
+    def _offered(self, peers: "list[FakeTransfer]") -> PieceSet:
+        return PieceSet.of(i for i in range(self.facts.piece_count) if any(peer.has(i) for peer in peers))
+
     def _rarest(self) -> tuple[int, "FakeTransfer"] | None:
         peers = self.swarm.network.neighbours(self)
         best: tuple[int, bytes, int, FakeTransfer] | None = None
         for index, has_piece in enumerate(self._have):
-            holders = [] if has_piece else [peer for peer in peers if peer.has(index) and not peer.swarm.is_mute]
+            holders = [] if has_piece else [peer for peer in peers if peer.has(index) and peer.swarm.gives]
             if holders and (best is None or (len(holders), self._taste[index]) < best[:2]):
                 best = (len(holders), self._taste[index], index, holders[index % len(holders)])
         return None if best is None else best[2:]
@@ -274,10 +358,12 @@ class FakeTransfer:
             return
         data = peer.read(index)
         self._bytes_lan += len(data)
+        self.bytes_from[peer.peer_id] += len(data)
         if self.facts.piece_matches(index, data):
             self._store(index, data)
         else:
             self._liars.add(peer)
+            self._corruptions[peer.peer_id] += 1
             self.swarm.network.stir()
 
     def _store(self, index: int, data: bytes) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A release goes through the rings: a good one to everybody, a broken one no further than to the canary."""
 
+from p2pd.decisions.ambassadors import ambassador_count
 from signing.reasons import Reason
 from signing.report import InstallState
 from tests.scenarios.good_way import GOOD_WAY
@@ -29,14 +30,17 @@ async def test_a_release_reaches_the_canary_first_and_then_everyone(world: World
     assert [await endpoint.why(release) for endpoint in endpoints] == [Reason.ALREADY_INSTALLED] * 6
 
 
-async def test_one_endpoint_fetches_for_a_site_that_starts_at_once(world: World) -> None:
+async def test_ambassadors_share_the_pieces_at_a_site_that_starts_at_once(world: World) -> None:
     """All rings open together here, so that nobody has the release before the others."""
     world.open_all_rings()
     await world.enrol(4)
     release = world.release("1.0")
     await world.all_committed(release)
     assert world.copies(release) <= 1.1
-    assert set(world.origin.sent) == {world.ranked(release)[0].device}
+    count = ambassador_count(live=4, piece_count=24)
+    assert 1 < count < 4
+    assert set(world.origin.sent) == {endpoint.device for endpoint in world.ranked(release)[:count]}
+    assert max(world.origin.sent.values()) < 0.7 * release.size
 
 
 async def test_a_broken_release_reaches_only_the_canary(world: World) -> None:

@@ -22,37 +22,36 @@ def seconds_to_stage(endpoint: SimulatedEndpoint, version: str) -> float:
     return history.time_of(version, InstallState.STAGED) - history.time_of(version, InstallState.FETCHING)
 
 
-async def test_the_next_in_rank_takes_over_from_an_ambassador_that_dies(world: World) -> None:
+async def test_the_living_divide_the_pieces_of_an_ambassador_that_dies(world: World) -> None:
     world.open_all_rings()
     await world.enrol(5)
     world.origin.bytes_per_second = 200_000
     release = world.release("1.0", pieces=120)
     first, second, *others = world.ranked(release)
-    await world.until(lambda: world.origin.sent[first.device] > release.size / 3)
+    await world.until(lambda: world.origin.sent[first.device] > release.size / 10)
     first.kill()
     died_at = world.unix()
-    await world.until(lambda: world.origin.sent[second.device] > 0)
-    assert world.unix() - died_at <= Timing.stall + GRACE_SECONDS
     await world.all_committed(release, [second, *others])
+    staged_at = max(living.journal.time_of("1.0", InstallState.STAGED) for living in (second, *others))
+    assert staged_at - died_at <= release.size / 200_000 + Timing.stall + GRACE_SECONDS
     assert world.copies(release) <= 1.1
-    assert not any(world.origin.sent[other.device] for other in others)
     await first.start()
     await world.all_committed(release)
     assert world.copies(release) <= 1.1, "what it had on disk was not fetched again"
 
 
-async def test_a_takeover_lasts_for_as_long_as_the_ambassador_is_silent(world: World) -> None:
-    """The successor loses patience once, not before each of its requests."""
+async def test_the_others_bring_what_a_silent_ambassador_does_not(world: World) -> None:
+    """They lose patience once, not before each of its pieces."""
     world.open_all_rings()
     await world.enrol(3)
     release = world.release("1.0", **SEVERAL_REQUESTS)
-    first, second, _ = world.ranked(release)
+    first, second, third = world.ranked(release)
     world.payload_uplink.cut(first.device)  # alive on the LAN, and of no use
     await world.all_committed(release)
     download_seconds = release.size / world.origin.bytes_per_second
     assert seconds_to_stage(second, "1.0") <= Timing.stall + download_seconds + GRACE_SECONDS
     assert world.copies(release) <= 1.1
-    assert set(world.origin.sent) == {second.device}
+    assert set(world.origin.sent) <= {second.device, third.device}
 
 
 async def test_a_late_joiner_takes_everything_from_the_lan(world: World) -> None:

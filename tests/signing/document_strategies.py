@@ -10,6 +10,7 @@ from signing.manifest import (
     Applicability,
     CommandCheck,
     Content,
+    Delta,
     HealthPlan,
     HttpCheck,
     Manifest,
@@ -19,7 +20,7 @@ from signing.manifest import (
     TcpCheck,
     Transport,
 )
-from signing.policy import Gate, Limits, Policy, Ring
+from signing.policy import DeltaFallback, Gate, Limits, Policy, Ring
 from signing.reasons import Reason
 from signing.recall import Recall, RecallList
 from signing.report import InstallState, Report
@@ -51,6 +52,15 @@ transports = st.builds(
     content=contents,
     torrents=st.lists(torrents, min_size=1, max_size=3, unique_by=lambda torrent: torrent.segment).map(tuple),
 )
+deltas = st.builds(
+    Delta,
+    codec=st.just("hdiffpatch"),
+    content=contents,
+    torrents=st.builds(SegmentTorrent, segment=names, info_hash=digests, target=st.just("delta")).map(
+        lambda one: (one,)
+    ),
+    base=st.builds(Content, sha256=st.just("de17a" + "0" * 59), size=st.integers(1, 2**36)),
+)
 check_seconds = st.floats(0.1, 300)
 checks = st.one_of(
     st.builds(CommandCheck, argv=tuples(texts, least=1), timeout_seconds=check_seconds),
@@ -80,6 +90,7 @@ manifests = st.builds(
     installer=names,
     health=plans,
     oldest_fallback=naturals,
+    deltas=tuples(deltas, most=1),
 )
 
 gates = st.builds(
@@ -99,6 +110,8 @@ policies = st.builds(
     limits=st.builds(
         Limits,
         schedule_seconds=st.floats(60, 86_400),
+        delta_fallback=st.sampled_from(DeltaFallback),
+        delta_fallback_bytes=st.integers(0, 2**36),
     ),
 )
 

@@ -2,16 +2,19 @@
 """Tests of the signed documents: every bound refuses, and the few questions that they answer themselves."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 
+from signing.codec import decode, encode
 from signing.manifest import (
+    SMALL_BYTES,
     Applicability,
     CommandCheck,
     Content,
+    Delta,
     HealthPlan,
     HttpCheck,
     Manifest,
@@ -34,6 +37,12 @@ CONTENT = Content(sha256=DIGEST, size=1)
 TORRENT = SegmentTorrent(segment="default", info_hash=DIGEST, target="patches/tzdata/1/default.torrent")
 TRANSPORT = Transport(codec="zstd", content=CONTENT, torrents=(TORRENT,))
 MANIFEST = Manifest(product="tzdata", version="1", release_counter=1, payload=CONTENT, transports=(TRANSPORT,))
+DELTA = Delta(
+    codec="hdiffpatch",
+    content=Content(sha256="d" * 64, size=2),
+    torrents=(replace(TORRENT, info_hash="e" * 64, target="patches/tzdata/1/default.from-b.torrent"),),
+    base=Content(sha256="b" * 64, size=3),
+)
 REPORT = Report(
     device="d", sequence=1, time=0, product="p", version="1", manifest_sha256=DIGEST, state=InstallState.FETCHING
 )
@@ -54,6 +63,14 @@ POLICY = Policy(version=1, segments=("s",), rings=(Ring(name="all"),))
         (TORRENT, {"target": ""}),
         (TORRENT, {"target": "x" * 256}),
         (TRANSPORT, {"codec": "gzip"}),
+        (TRANSPORT, {"codec": "hdiffpatch"}),
+        (DELTA, {"codec": "zstd"}),
+        (DELTA, {"torrents": ()}),
+        (MANIFEST, {"deltas": (DELTA, DELTA)}),
+        (MANIFEST, {"deltas": (replace(DELTA, base=CONTENT),)}),  # of the release itself
+        (MANIFEST, {"deltas": (replace(DELTA, torrents=(TORRENT,)),)}),  # one torrent for two transports
+        (MANIFEST, {"deltas": (DELTA,) * 9}),
+        (Limits(), {"delta_fallback_bytes": -1}),
         (TRANSPORT, {"torrents": ()}),
         (TRANSPORT, {"torrents": (TORRENT, TORRENT)}),
         (Applicability(), {"systems": ("linux",) * 17}),
@@ -126,7 +143,7 @@ POLICY = Policy(version=1, segments=("s",), rings=(Ring(name="all"),))
         (SCHEDULE, {"issued": -1}),
         (SCHEDULE, {"expires": 9}),
         (SCHEDULE, {"members": (Member(device="d"),) * 5_001}),
-        (SCHEDULE, {"offers": (OFFER,) * 1_001}),
+        (SCHEDULE, {"offers": (OFFER,) * 10_001}),
         (REPORT, {"device": "D"}),
         (REPORT, {"sequence": 0}),
         (REPORT, {"time": -1}),
@@ -161,12 +178,67 @@ def test_where_things_are_signed() -> None:
     assert schedule_target("berlin") == "schedules/berlin"
 
 
+def test_a_small_transport_names_segments_in_the_place_of_torrents() -> None:
+    small = Transport(
+        codec="zstd", content=Content(sha256=DIGEST, size=SMALL_BYTES), torrents=(), segments=("default",)
+    )
+    manifest = replace(MANIFEST, transports=(small,))
+    assert manifest.small_for("default") == small
+    assert manifest.small_for("other") is None
+    assert (manifest.is_for("default"), manifest.is_for("other")) == (True, False)
+    assert manifest.torrent_for("default") is None
+    assert manifest.segments == ("default",)
+    assert decode(Manifest, encode(manifest), where="manifest") == manifest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"content": Content(sha256=DIGEST, size=SMALL_BYTES + 1)},
+        {"torrents": (TORRENT,)},
+        {"segments": ()},
+        {"segments": ("default", "default")},
+        {"segments": ("Not a name",)},
+    ],
+)
+def test_a_transport_without_torrents_is_small_and_for_somebody(changes: dict[str, Any]) -> None:
+    small = Transport(codec="zstd", content=Content(sha256=DIGEST, size=1), torrents=(), segments=("default",))
+    with pytest.raises(ValueError, match=r"torrents|segments"):
+        replace(small, **changes)
+
+
 def test_a_manifest_finds_the_torrent_of_a_segment() -> None:
     other = replace(TORRENT, segment="other")
     manifest = replace(MANIFEST, transports=(TRANSPORT, replace(TRANSPORT, torrents=(other,))))
     assert manifest.torrent_for("default") == (manifest.transports[0], TORRENT)
     assert manifest.torrent_for("other") == (manifest.transports[1], other)
     assert manifest.torrent_for("third") is None
+
+
+def test_deltas_are_no_transports_of_their_own() -> None:
+    manifest = replace(MANIFEST, deltas=(DELTA,))
+    assert manifest.torrent_for("default") == (TRANSPORT, TORRENT)
+    assert manifest.torrents_for("default") == ((TRANSPORT, TORRENT), (DELTA, DELTA.torrents[0]))
+    assert manifest.torrents_for("other") == ()
+    assert manifest.all_transports == (TRANSPORT, DELTA)
+    assert decode(Manifest, encode(manifest), where="manifest") == manifest
+    target = torrent_target("tzdata", "1", "default", base_sha256="b" * 64)
+    assert target == f"patches/tzdata/1/default.from-{'b' * 16}.torrent"
+
+
+def test_an_agent_from_before_deltas_reads_the_rest() -> None:
+    """What it does not know it ignores, since the format's minor version is newer than its own."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class OldManifest:
+        document: ClassVar[str] = Manifest.document
+        major: ClassVar[int] = 1
+        minor: ClassVar[int] = 0
+        max_bytes: ClassVar[int] = Manifest.max_bytes
+        product: str
+
+    old = decode(OldManifest, encode(replace(MANIFEST, deltas=(DELTA,))), where="manifest")
+    assert old.product == MANIFEST.product
 
 
 def test_a_recall_withdraws_its_manifest_only() -> None:

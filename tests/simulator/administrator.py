@@ -16,6 +16,7 @@ from signing.manifest import Content, HealthPlan, Manifest, SegmentTorrent, Tran
 from signing.policy import Policy
 from signing.repository import Repository
 from tests.fakes.fake_health_probe import check_of
+from tests.simulator.software import build_release
 
 PRODUCT = "tzdata"
 SEGMENT = "office"
@@ -112,9 +113,47 @@ class Administrator:
         built = BuiltPatch(manifest=manifest, torrents={target: made.torrent}, transports=(transport,))
         stage_patch(self._repository, self._shelf, built, now=self._clock.now())
         self._sign_and_publish("patches")
+        return Release(manifest=manifest, sha256=self._digest_of(manifest))
+
+    def release_software(self, version: str, *, product: str = PRODUCT, bases: tuple[Release, ...] = ()) -> Release:
+        """Build, sign and publish a release with a real payload, and a real delta from each of `bases`."""
+        counter = next_counter(self._repository, product)
+        manifests = tuple(base.manifest for base in bases)
+        built = build_release(self._fleet, self._workshop, product, version, counter, segment=SEGMENT, bases=manifests)
+        stage_patch(self._repository, self._shelf, built, now=self._clock.now())
+        self._sign_and_publish("patches")
+        return Release(manifest=built.manifest, sha256=self._digest_of(built.manifest))
+
+    def release_many(self, version: str, count: int, *, size: int, probation_seconds: float = 60.0) -> list[Release]:
+        """Build, sign and publish small releases of so many products, which travel without torrents."""
+        self._workshop.mkdir(exist_ok=True)
+        manifests = []
+        for number in range(count):
+            product = f"small-{number}"
+            data = random.Random(f"{product} {version}").randbytes(size + number % 7)  # noqa: S311
+            content = Content(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+            manifest = Manifest(
+                product=product,
+                version=version,
+                release_counter=1,
+                payload=content,
+                transports=(Transport(codec="zstd", content=content, torrents=(), segments=(SEGMENT,)),),
+                health=HealthPlan(
+                    checks=(check_of(product, version),), probation_seconds=probation_seconds, interval_seconds=10
+                ),
+            )
+            transport = self._workshop / f"{product}-{version}.zst"
+            transport.write_bytes(data)
+            built = BuiltPatch(manifest=manifest, torrents={}, transports=(transport,))
+            stage_patch(self._repository, self._shelf, built, now=self._clock.now())
+            manifests.append(manifest)
+        self._sign_and_publish("patches")
+        return [Release(manifest=manifest, sha256=self._digest_of(manifest)) for manifest in manifests]
+
+    def _digest_of(self, manifest: Manifest) -> str:
         signed = self._repository.read_target("patches", manifest.target)
         assert signed is not None
-        return Release(manifest=manifest, sha256=hashlib.sha256(signed).hexdigest())
+        return hashlib.sha256(signed).hexdigest()
 
     def recall(self, release: Release, why: str = "it eats files") -> None:
         """Withdraw a release."""

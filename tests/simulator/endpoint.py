@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from p2pd.adapters.payload_files import PayloadFiles
 from p2pd.adapters.report_spool import ReportSpool
+from p2pd.adapters.small_shelf import SmallShelfFiles
 from p2pd.adapters.trust_source import TrustSource
 from p2pd.agent import Agent, AgentParts, run_parts
 from p2pd.decisions.ambassadors import Timing
@@ -21,13 +22,19 @@ from p2pd.ports_control import Attempt, Coordinator
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.releases import Platform
 from p2pd.services.site import Identity
+from p2pd.services.wan_pacing import Pacer
+from signing.budgets import NO_BUDGETS, OPEN_GATES
 from signing.devices import DeviceKey
 from signing.reasons import Reason
 from signing.report import InstallState
 from signing.trust import TrustClient
 from tests.fakes.fake_health_probe import FakeHealthProbe
+from tests.fakes.fake_host_looks import FakeHostLooks
 from tests.fakes.fake_lan import FakeLan, FakeLanNetwork
+from tests.fakes.fake_network import FakeNetwork
+from tests.fakes.fake_small_peers import FakeSmallNetwork
 from tests.fakes.fake_swarm import FakeSwarm, FakeSwarmNetwork
+from tests.fakes.in_place_rebuilder import InPlaceRebuilder
 from tests.simulator.administrator import PRODUCT, Release
 from tests.simulator.installer_process import InstallerProcess
 from tests.simulator.static_servers import StaticServers
@@ -35,7 +42,8 @@ from tests.simulator.virtual_time import in_place
 from tests.simulator.watched_journal import WatchedJournal
 
 TORRENT_PORT, MIRROR_PORT = 7681, 7682
-ORIGIN_URL = "https://origin.test"
+ORIGIN_HOST = "origin.test"
+ORIGIN_URL = f"https://{ORIGIN_HOST}"
 LINUX = Platform(system="linux", machine="x86_64", installers=frozenset({"slot"}))
 
 
@@ -45,6 +53,7 @@ class Surroundings:
 
     lan: FakeLanNetwork
     swarm: FakeSwarmNetwork
+    small: FakeSmallNetwork
     origin: Origin
     coordinator: Coordinator
     find_origin: Callable[[str], Path | None]  # directory with the metadata, by host name
@@ -71,6 +80,10 @@ class SimulatedEndpoint:
         self.host = host
         self.installer = installer
         self.probe = FakeHealthProbe()
+        self.network = FakeNetwork({"eth0": [host]})
+        self.looks = FakeHostLooks()
+        self.rebuilder = InPlaceRebuilder()
+        self.payloads = directory / "payloads"
         self.journal = WatchedJournal(directory / "journal")
         self.mirror = directory / "mirror"
         self.room_bytes: int | None = None
@@ -82,6 +95,7 @@ class SimulatedEndpoint:
         self._agent: Agent | None = None
         self._swarm: FakeSwarm | None = None
         self._lan: FakeLan | None = None
+        self._shelf: SmallShelfFiles | None = None
         self._life = trio.CancelScope()
         TrustClient.bootstrap(directory / "trust" / "metadata", root)
 
@@ -99,6 +113,8 @@ class SimulatedEndpoint:
         if self._lan is not None:
             self._around.lan.kill(self._lan)
         self._around.swarm.kill(Endpoint(host=self.host, port=TORRENT_PORT))
+        if self.is_alive:
+            self._around.small.leave(self.host)
         self._life.cancel()
         self._agent = self._swarm = self._lan = None
 
@@ -106,6 +122,15 @@ class SimulatedEndpoint:
     def is_alive(self) -> bool:
         """Its daemon runs, though perhaps without having come to be ready."""
         return self._swarm is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Its daemon can be asked things."""
+        return self._agent is not None
+
+    def holds(self, release: Release) -> bool:
+        """Whether it hands a small payload to whoever asks."""
+        return self._shelf is not None and self._shelf.holds(release.transport_sha256)
 
     @property
     def device(self) -> str:
@@ -172,10 +197,20 @@ class SimulatedEndpoint:
 
     def _parts(self, swarm: FakeSwarm) -> AgentParts:
         clock = WallClock(self._around.read_clock)
+        self._shelf = shelf = SmallShelfFiles(self._directory / "payloads", self.identity.segment, in_place)
+        self._around.small.join(self.host, shelf)
         return AgentParts(
             identity=self.identity,
             platform=LINUX,
             timing=self.timing,
+            interfaces=("eth0",),
+            network=self.network,
+            looks=self.looks,
+            origin_host=ORIGIN_HOST,
+            pacer=Pacer(unix=clock.unix),
+            budgets=NO_BUDGETS,
+            gates=OPEN_GATES,
+            swarm_limits=(None, None),
             swarm=swarm,
             open_lan=self._open_lan,
             origin=self._around.origin,
@@ -194,6 +229,9 @@ class SimulatedEndpoint:
             journal=self.journal,
             spool=ReportSpool(self._directory / "spool", self._key, in_place),
             store=PayloadFiles(self._directory / "payloads", in_place),
+            rebuilder=self.rebuilder,
+            small_shelf=shelf,
+            small_peers=self._around.small,
             probe=self.probe,
             clock=clock,
             metrics=AgentMetrics(CollectorRegistry()),

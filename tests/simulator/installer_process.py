@@ -22,6 +22,7 @@ class InstallerProcess:
         self.inside = installer
         self.is_away = False
         self.asked_for: list[str] = []  # versions to install, in order
+        self.transports: list[Path] = []  # the files that were handed over with them
         self._nursery = nursery
 
     def version_of(self, product: str) -> str | None:
@@ -29,13 +30,14 @@ class InstallerProcess:
         record = self.inside._records.get(product)
         return record.active.version if record is not None and record.active is not None else None
 
-    async def status(self) -> Mapping[str, InstalledProduct]:
+    async def status(self, product: str | None = None) -> Mapping[str, InstalledProduct]:
         """See `Installer`."""
-        return await self._ask(self.inside.status)
+        return await self._ask(partial(self.inside.status, product))
 
     async def install(self, *, product: str, version: str, mirror: Path, transport: Path) -> Installation:
         """See `Installer`."""
         self.asked_for.append(version)
+        self.transports.append(transport)
         install = partial(self.inside.install, product=product, version=version, mirror=mirror, transport=transport)
         if not transport.is_file():
             raise InstallerFailure(Reason.PAYLOAD_MISSING, f"{transport}: No such file or directory")

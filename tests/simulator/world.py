@@ -28,6 +28,7 @@ from tests.fakes.fake_coordinator import FakeCoordinator
 from tests.fakes.fake_installer import FakeInstaller
 from tests.fakes.fake_lan import FakeLanNetwork, open_fake_network
 from tests.fakes.fake_origin import FakeOrigin
+from tests.fakes.fake_small_peers import FakeSmallNetwork
 from tests.fakes.fake_swarm import FakeSwarmNetwork, open_fake_swarm_network
 from tests.fakes.fake_uplink import FakeUplink
 from tests.fakes.frozen_clock import START
@@ -59,6 +60,7 @@ class World:
         self.segment_ca_pem = fleet.read_segment_certificate(SEGMENT)
         self.lan = lan
         self.swarm = swarm
+        self.small = FakeSmallNetwork()
         self.payload_uplink, self.metadata_uplink, self.coordinator_uplink = FakeUplink(), FakeUplink(), FakeUplink()
         self.origin = FakeOrigin(fleet.payloads, self.payload_uplink)
         self.wall_clock = WallClock(self.unix)
@@ -91,6 +93,25 @@ class World:
             endpoint.installer.inside.offer(release.manifest, release.sha256)
         self.coordinator.poke()
         return release
+
+    def release_software(self, version: str, *bases: Release) -> Release:
+        """Publish a release that has a delta from each of `bases`."""
+        release = self.administrator.release_software(version, bases=bases)
+        self._releases.append(release)
+        for endpoint in self.endpoints:
+            endpoint.installer.inside.offer(release.manifest, release.sha256)
+        self.coordinator.poke()
+        return release
+
+    def release_many(self, version: str, count: int, *, size: int = 3_000, **about: Any) -> list[Release]:
+        """Publish small releases of so many products at once."""
+        released = self.administrator.release_many(version, count, size=size, **about)
+        self._releases += released
+        for endpoint in self.endpoints:
+            for release in released:
+                endpoint.installer.inside.offer(release.manifest, release.sha256)
+        self.coordinator.poke()
+        return released
 
     def recall(self, release: Release) -> None:
         """Withdraw a release. p2pd-install is not told: here the agent has to see to it alone."""
@@ -218,6 +239,7 @@ class World:
         return Surroundings(
             lan=self.lan,
             swarm=self.swarm,
+            small=self.small,
             origin=self.origin.line(device),
             coordinator=self.coordinator.line(device),
             find_origin=find_origin,

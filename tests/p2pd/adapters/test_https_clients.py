@@ -2,6 +2,7 @@
 """The agent's HTTPS clients against a real server on loopback that answers well, badly, or not at all."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from p2pd.adapters.origin_https import OriginHttps
 from p2pd.host.http_server import Listener, serve_http
 from p2pd.ports import OriginFailure
 from p2pd.ports_control import CoordinatorUnavailable, Refused, ReportVerdict
+from p2pd.services.wan_pacing import Pacer
 from signing.reasons import Reason
 
 PAYLOAD = bytes(range(256)) * 1_024
@@ -59,7 +61,7 @@ async def collect(origin: OriginHttps, start: int, length: int) -> bytes:
 
 async def test_a_range_is_brought_exactly() -> None:
     async with serving(static_origin) as (client, url):
-        origin = OriginHttps(client, url, source="origin")
+        origin = OriginHttps(client, url, source="origin", pacing=Pacer(unix=time.time))
         assert await collect(origin, 1_000, 100_000) == PAYLOAD[1_000:101_000]
 
 
@@ -75,7 +77,7 @@ async def test_a_range_is_brought_exactly() -> None:
 async def test_an_origin_that_answers_wrongly_is_refused(app: App, reason: Reason) -> None:
     async with serving(app) as (client, url):
         with pytest.raises(OriginFailure) as failure:
-            await collect(OriginHttps(client, url, source="web"), 0, 1_000)
+            await collect(OriginHttps(client, url, source="web", pacing=Pacer(unix=time.time)), 0, 1_000)
     assert failure.value.reason is reason
 
 
@@ -84,7 +86,7 @@ async def test_an_origin_that_is_away_is_unreachable() -> None:
         pass
     async with httpx.AsyncClient(trust_env=False) as client:
         with pytest.raises(OriginFailure) as failure:
-            await collect(OriginHttps(client, url, source="origin"), 0, 1_000)
+            await collect(OriginHttps(client, url, source="origin", pacing=Pacer(unix=time.time)), 0, 1_000)
     assert failure.value.reason is Reason.ORIGIN_UNREACHABLE
 
 

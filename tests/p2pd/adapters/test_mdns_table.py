@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What records of a link add up to, on a clock that is just a number."""
 
+import math
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from zeroconf import (  # type: ignore[attr-defined]  # exported to users, but left out of its __all__
     DNSAddress,
     DNSPointer,
@@ -233,3 +236,63 @@ def test_one_host_with_many_addresses_crowds_out_none_that_is_heard_of(monkeypat
             departed += [news.instance] if isinstance(news, Departure) else []
         assert table.hear(whole(), 0) == []
     assert departed == [f"{number:016x}" for number in range(181)]
+
+
+def test_nothing_is_due_while_nobody_is_in_sight(table: AnnouncementTable) -> None:
+    assert table.soonest == math.inf
+    table.hear(whole(), 0)
+    table.hear([pointer(ttl=0)], 1)
+    assert table.questions(2) == []
+    assert table.soonest == math.inf
+
+
+def test_what_is_due_next_is_a_question_and_then_the_departure(table: AnnouncementTable) -> None:
+    table.hear(whole(), 0)
+    assert table.soonest == 48
+    assert table.questions(table.soonest) == [full_name(ONE)]
+    assert table.soonest == 55.5
+    assert table.questions(table.soonest) == [full_name(ONE)]
+    assert table.soonest == TTL_SECONDS
+    assert table.expire(table.soonest) == [Departure(instance=ONE)]
+
+
+def test_what_is_renewed_is_due_later_once_somebody_has_looked(table: AnnouncementTable) -> None:
+    table.hear(whole(), 0)
+    table.hear(whole(), 40)
+    assert table.soonest == 48  # early, never late
+    assert table.questions(48) == []
+    assert table.soonest == 88
+
+
+def test_who_asks_for_one_asks_for_all_that_are_soon_due(table: AnnouncementTable) -> None:
+    for number in range(10):
+        table.hear(whole(f"{number:016x}", f"10.0.0.{number + 10}"), number)
+    assert table.questions(47.9) == []
+    assert table.questions(48) == [full_name(f"{number:016x}") for number in range(6)]
+    assert table.soonest == 54
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(0, 20), st.sampled_from(("hear", "half", "goodbye", "look")), st.integers(0, 5)),
+        max_size=60,
+    )
+)
+def test_nothing_is_ever_due_before_the_soonest(steps: list[tuple[float, str, int]]) -> None:
+    """Whoever sleeps until `soonest` misses no departure and no question."""
+    table, now = AnnouncementTable(ip_network("10.0.0.0/24"), draw=lambda: 0.5), 0.0
+    for seconds, what, number in steps:
+        until = now + seconds
+        if table.soonest > until:
+            assert table.expire(until) == []
+            assert not [entry for entry in table._entries.values() if entry.ask_at <= until]
+        now, name = until, f"{number:016x}"
+        if what == "hear":
+            table.hear(whole(name, f"10.0.0.{number + 10}"), now)
+        elif what == "half":
+            table.hear([service(name)], now)
+        elif what == "goodbye":
+            table.hear([pointer(name, ttl=0)], now)
+        else:
+            table.expire(now)
+            table.questions(now)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pd.decisions.ambassadors import Fetch, SiteView, Timing, Wait, decide_role, peers_are_trusted, rank
+from p2pd.decisions.ambassadors import Fetch, SiteView, Timing, Wait, decide_role, is_stalled, peers_are_trusted, rank
 from signing.reasons import Reason
 from signing.schedule import Member
 
@@ -24,10 +24,20 @@ def view(
     *,
     connected: frozenset[str] = frozenset(),
     expected: Mapping[str, float] = MappingProxyType({}),
+    carriers: frozenset[str] = frozenset(),
+    listening_since: float = 0.0,
+    began: float = 0.0,
     last_progress: float = 0.0,
 ) -> SiteView:
     return SiteView(
-        me=me, ranked=ranked, connected=connected, expected=expected, watching_since=0.0, last_progress=last_progress
+        me=me,
+        ranked=ranked,
+        connected=connected,
+        expected=expected,
+        carriers=carriers,
+        listening_since=listening_since,
+        began=began,
+        last_progress=last_progress,
     )
 
 
@@ -72,6 +82,36 @@ def test_the_second_waits_for_a_live_first_and_steps_in_when_nothing_moves() -> 
     second = view("b", ("a", "b"), connected=frozenset("a"), last_progress=10.0)
     assert decide_role(second, now=17.9, timing=TIMING) == Wait(until=18.0, reason=Reason.WAITING_FOR_AMBASSADOR)
     assert decide_role(second, now=18.0, timing=TIMING) == Fetch(ambassadors=("b",), reason=Reason.TOOK_OVER_STALLED)
+
+
+def test_who_knows_its_lan_already_does_not_wait_for_handshakes() -> None:
+    """All that are on the LAN are expected, so that they divide the pieces alike from the first moment."""
+    fresh = view("b", ("a", "b"), expected={"a": 14.0}, listening_since=0.0, began=10.0, last_progress=10.0)
+    assert decide_role(fresh, now=10.0, timing=TIMING, ambassador_count=2) == Fetch(ambassadors=("a", "b"))
+
+
+def test_a_late_joiner_hears_those_out_who_may_have_it_all() -> None:
+    late = view(
+        "b",
+        ("a", "b"),
+        expected={"a": 20.0},
+        carriers=frozenset("a"),
+        listening_since=0.0,
+        began=10.0,
+        last_progress=10.0,
+    )
+    assert decide_role(late, now=10.0, timing=TIMING, ambassador_count=2) == Wait(
+        until=12.0, reason=Reason.DISCOVERY_SETTLING
+    )
+    assert isinstance(decide_role(late, now=12.0, timing=TIMING, ambassador_count=2), Fetch)
+
+
+def test_an_ambassador_with_nothing_left_steps_in_for_silent_ones_in_rank() -> None:
+    first = view("a", tuple("abc"), connected=frozenset("bc"), last_progress=10.0)
+    third = view("c", tuple("abc"), connected=frozenset("ab"), last_progress=10.0)
+    assert [is_stalled(seen, now=25.9, timing=TIMING) for seen in (first, third)] == [False, False]
+    assert [is_stalled(seen, now=26.0, timing=TIMING) for seen in (first, third)] == [True, False]
+    assert is_stalled(third, now=42.0, timing=TIMING)
 
 
 def test_who_counts_on_an_announcement_looks_again_when_it_is_stale() -> None:

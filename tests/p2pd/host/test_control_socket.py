@@ -160,11 +160,11 @@ async def test_a_line_without_end_is_cut_off_and_survived(path: Path) -> None:
 
 async def test_an_answer_too_large_for_a_line_becomes_an_error(path: Path) -> None:
     async def large(verb: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"text": "x" * control_socket.MAX_LINE_BYTES}
+        return {"text": "x" * control_socket.MAX_ANSWER_BYTES}
 
     with capture_logs():
         async with serving(path, large):
-            with pytest.raises(ControlRefused, match="more than the 1048576 of a line"):
+            with pytest.raises(ControlRefused, match="more than the 16777216 of a line"):
                 await ask(path)
 
 

@@ -120,7 +120,8 @@ def describe(release: MadeRelease) -> dict[str, Any]:
     ("verb", "arguments", "problem"),
     [
         ("instal", {}, "unknown verb 'instal'"),
-        ("status", {"product": "tool"}, "unknown key 'product'"),
+        ("status", {"products": "tool"}, "unknown key 'products'"),
+        ("status", {"product": "../x"}, "product '../x' must be"),
         ("install", {"product": "tool", "version": "1", "mirror": "/m"}, "key 'transport' is missing"),
         ("install", {"product": "../x", "version": "1", "mirror": "/m", "transport": "/t"}, "product '../x' must be"),
         ("install", {"product": "tool", "version": "../1", "mirror": "/m", "transport": "/t"}, "version '../1' must"),

@@ -2,7 +2,7 @@
 """What is carried, dropped and carried again: one torrent never has two hands in its files."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from trio.testing import wait_all_tasks_blocked
 
 from p2pd.decisions.ambassadors import Timing
-from p2pd.ports import Endpoint, PayloadStoreFull, TorrentSpec, TransferProgress
+from p2pd.piece_set import NO_PIECES, PieceSet
+from p2pd.ports import Endpoint, Neighbour, PayloadStoreFull, TorrentSpec, TransferProgress
 from p2pd.ports_control import StorageFailed
 from p2pd.services import carrying
 from p2pd.services.carrying import Carriages
@@ -44,8 +45,8 @@ class CompleteTransfer:
             piece_count=1,
             piece_bytes=1_000,
             total_bytes=1_000,
-            have=(True,),
-            peers_have=(False,),
+            have=PieceSet.first(1),
+            peers_have=NO_PIECES,
             peers=(),
             bytes_lan=0,
             is_complete=True,
@@ -53,6 +54,18 @@ class CompleteTransfer:
 
     async def changed(self) -> None:
         await trio.sleep_forever()
+
+    def neighbours(self) -> Sequence[Neighbour]:
+        return ()
+
+    async def neighbours_changed(self) -> None:
+        await trio.sleep_forever()
+
+    def corruptions(self) -> Mapping[bytes, int]:
+        return {}
+
+    def ignore(self, peers: Collection[bytes]) -> None:
+        raise AssertionError(peers)
 
     def connect(self, endpoint: Endpoint) -> None:
         raise AssertionError(endpoint)
@@ -87,6 +100,12 @@ class SlowlyClosingSwarm:
     def use_certificate(self, certificate_pem: bytes, key_pem: bytes) -> None:
         raise AssertionError("nothing is renewed here")
 
+    async def listen_on(self, hosts: Sequence[str]) -> None:
+        raise AssertionError(hosts)
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        raise AssertionError((upload, download))
+
 
 class RoomyStore:
     """Has room, until told otherwise."""
@@ -106,7 +125,7 @@ class RoomyStore:
 class TorrentsOnly:
     """A trust client that has the torrent."""
 
-    async def torrent(self, manifest: VerifiedManifest) -> bytes:
+    async def torrent(self, manifest: VerifiedManifest, transport_sha256: str | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
         return b"torrent"
 

@@ -6,14 +6,18 @@ import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from unittest.mock import AsyncMock
 
+import pytest
 import trio
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pd.decisions.discovery_tags import EPOCH_SECONDS, epoch_of, presence_tag, tags_to_announce
+from p2pd.host.supervise import ServiceFailure
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports import MAX_TAGS, Announcement, Departure, Endpoint, Sighting
+from p2pd.ports_network import Whereabouts
 from p2pd.services.discovery import Discovery
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.neighbourhood import MAX_PER_DEVICE, MAX_STRANGERS, MAX_UNREAD, Neighbourhood
@@ -41,6 +45,10 @@ class Scene:
         """Where each recognised device is dialled."""
         return {device: peer.endpoint.host for device, peer in self.board.peers.value.items()}
 
+    def places(self, device: str) -> list[str]:
+        """Where it can be dialled, in the order in which to try."""
+        return [endpoint.host for endpoint in self.peer(device).endpoints]
+
     def peer(self, device: str) -> Peer:
         return self.board.peers.value[device]
 
@@ -53,6 +61,7 @@ class Scene:
 @asynccontextmanager
 async def discovering(clock: MockClock, wall_clock: WallClock) -> AsyncIterator[Scene]:
     board = Board()
+    board.here.set(Whereabouts(hosts=("10.0.0.1",)))
     async with open_fake_network() as network, network.open_lan("10.0.0.1") as own, trio.open_nursery() as nursery:
         discovery = Discovery(
             own, board, SELF, wall_clock, AgentMetrics(CollectorRegistry()), torrent_port=PORT, mirror_port=7682
@@ -124,31 +133,74 @@ async def test_a_killed_member_departs(frozen_clock: MockClock, wall_clock: Wall
         assert scene.devices == {}
 
 
-async def test_the_newest_of_two_interfaces_counts_and_either_may_go(
+async def test_a_peer_on_two_links_is_one_peer_and_either_link_may_go(
     frozen_clock: MockClock, wall_clock: WallClock
 ) -> None:
     async with discovering(frozen_clock, wall_clock) as scene:
         scene.board.trusted.set(TRUSTED)
         async with scene.network.open_lan("10.0.0.2") as wire:
             await wire.announce(says("desk-2"))
-            async with scene.network.open_lan("10.0.0.22") as air:
+            await scene.pass_time(60)
+            async with scene.network.open_lan("10.1.0.22") as air:
+                await air.announce(says("desk-2", version=6))
                 await wait_all_tasks_blocked()
-                await air.announce(says("desk-2"))
+                assert scene.places("desk-2") == ["10.1.0.22", "10.0.0.2"]  # it may have left the wire
+                assert scene.peer("desk-2").mirror == Endpoint(host="10.1.0.22", port=7682)
+                await wire.announce(says("desk-2", version=8), renew=True)
                 await wait_all_tasks_blocked()
-                assert scene.devices == {"desk-2": "10.0.0.22"}
-                await wire.announce(says("desk-2", version=8))
+                assert scene.places("desk-2") == ["10.1.0.22", "10.0.0.2"]  # that it says something is no new place
+                assert scene.peer("desk-2").has_other_state  # and what it says counts
+                await scene.pass_time(EPOCH_SECONDS + 1)
+                scene.board.trusted.set(make_trusted(version=8))  # all are looked at again
                 await wait_all_tasks_blocked()
-                assert scene.devices == {"desk-2": "10.0.0.2"}
+                assert scene.places("desk-2") == ["10.1.0.22", "10.0.0.2"]
             await wait_all_tasks_blocked()
-            assert scene.devices == {"desk-2": "10.0.0.2"}
-            async with scene.network.open_lan("10.0.0.23") as again:
-                await again.announce(says("desk-2"))
-                await wait_all_tasks_blocked()
-                assert scene.devices == {"desk-2": "10.0.0.23"}
-            await wait_all_tasks_blocked()
-            assert scene.devices == {"desk-2": "10.0.0.2"}
+            assert scene.places("desk-2") == ["10.0.0.2"]
         await wait_all_tasks_blocked()
         assert scene.devices == {}
+
+
+async def test_both_versions_of_ip_at_once_are_tried_in_the_same_order_by_all(
+    frozen_clock: MockClock, wall_clock: WallClock
+) -> None:
+    async with discovering(frozen_clock, wall_clock) as scene:
+        scene.board.trusted.set(TRUSTED)
+        await wait_all_tasks_blocked()
+        async with scene.network.open_lan("fd00::2") as six, scene.network.open_lan("10.0.0.2") as four:
+            await six.announce(says("desk-2"))
+            await scene.pass_time(1)
+            await four.announce(says("desk-2"))
+            await wait_all_tasks_blocked()
+            assert scene.places("desk-2") == ["10.0.0.2", "fd00::2"]
+
+
+async def test_discovery_goes_where_the_endpoint_goes(frozen_clock: MockClock, wall_clock: WallClock) -> None:
+    async with discovering(frozen_clock, wall_clock) as scene, scene.network.open_lan("10.0.0.2") as two:
+        scene.board.trusted.set(TRUSTED)
+        await two.announce(says("desk-2"))
+        await wait_all_tasks_blocked()
+        scene.board.here.set(Whereabouts())
+        await wait_all_tasks_blocked()
+        assert (scene.devices, two.seen) == ({}, {})
+        scene.board.here.set(Whereabouts(hosts=("10.0.0.7",)))
+        await wait_all_tasks_blocked()
+        assert scene.devices == {"desk-2": "10.0.0.2"}
+        assert [sighting.endpoint.host for sighting in two.seen.values()] == ["10.0.0.7"]
+
+
+async def test_an_address_that_has_no_multicast_yet_is_tried_again(
+    frozen_clock: MockClock, wall_clock: WallClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with discovering(frozen_clock, wall_clock) as scene, scene.network.open_lan("10.0.0.2") as two:
+        scene.board.trusted.set(TRUSTED)
+        await two.announce(says("desk-2"))
+        monkeypatch.setattr(scene.own, "listen_on", AsyncMock(side_effect=ServiceFailure("no multicast")))
+        scene.board.here.set(Whereabouts(hosts=("10.0.0.7",)))
+        await scene.pass_time(1)
+        assert [sighting.endpoint.host for sighting in two.seen.values()] == ["10.0.0.1"]
+        monkeypatch.undo()
+        await scene.pass_time(60)
+        assert [sighting.endpoint.host for sighting in two.seen.values()] == ["10.0.0.7"]
 
 
 async def test_strangers_ourselves_and_double_dealers_are_nobody(
@@ -271,8 +323,8 @@ async def test_repeated_tags_make_no_more_than_a_few_instances_of_a_device(
             host = Endpoint(host=f"10.0.9.{number}", port=PORT)
             scene.own.hear(replace(echo, instance=f"{number:016x}", endpoint=host))
         await wait_all_tasks_blocked()
-        assert scene.devices == {"desk-2": "10.0.9.99"}
-        for number in range(99, 99 - MAX_PER_DEVICE, -1):
+        assert scene.places("desk-2") == [f"10.0.9.{number}" for number in range(100 - MAX_PER_DEVICE, 100)]
+        for number in range(100 - MAX_PER_DEVICE, 100):
             assert scene.devices == {"desk-2": f"10.0.9.{number}"}
             scene.own.hear(Departure(instance=f"{number:016x}"))
             await wait_all_tasks_blocked()

@@ -2,7 +2,7 @@
 """Filling one torrent: what the origin is asked for, and when it is left alone, on a clock that stands still."""
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pd.decisions.ambassadors import Timing
-from p2pd.ports import Endpoint, OriginFailure, TransferProgress
+from p2pd.piece_set import NO_PIECES, PieceSet
+from p2pd.ports import Endpoint, Neighbour, OriginFailure, TransferProgress
 from p2pd.services.fetching import Filler, Received, Release
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.site import Board, Identity
@@ -31,8 +32,8 @@ TRANSPORT = Transport(codec="zstd", content=CONTENT, torrents=(TORRENT,))
 class TableTransfer:
     """A torrent whose every piece is right; the test moves pieces as peers would."""
 
-    have: list[bool] = field(default_factory=lambda: [False] * PIECES)
-    peers_have: list[bool] = field(default_factory=lambda: [False] * PIECES)
+    have: PieceSet = NO_PIECES
+    peers_have: PieceSet = NO_PIECES
     news: trio.Event = field(default_factory=trio.Event)
 
     def progress(self) -> TransferProgress:
@@ -40,11 +41,11 @@ class TableTransfer:
             piece_count=PIECES,
             piece_bytes=PIECE_BYTES,
             total_bytes=CONTENT.size,
-            have=tuple(self.have),
-            peers_have=tuple(self.peers_have),
+            have=self.have,
+            peers_have=self.peers_have,
             peers=(),
             bytes_lan=0,
-            is_complete=all(self.have),
+            is_complete=len(self.have) == PIECES,
         )
 
     async def changed(self) -> None:
@@ -54,10 +55,23 @@ class TableTransfer:
     def connect(self, endpoint: Endpoint) -> None:
         raise AssertionError(f"nobody is to be dialled, not even {endpoint}")
 
+    def neighbours(self) -> Sequence[Neighbour]:
+        return ()
+
+    async def neighbours_changed(self) -> None:
+        await trio.sleep_forever()
+
+    def corruptions(self) -> Mapping[bytes, int]:
+        return {}
+
+    def ignore(self, peers: Collection[bytes]) -> None:
+        raise AssertionError(peers)
+
     async def add_piece(self, index: int, data: bytes) -> bool:
         await trio.lowlevel.checkpoint()
         assert len(data) == PIECE_BYTES
-        self.have[index] = True
+        self.have |= PieceSet.of([index])
+        self.news.set()
         return True
 
 
@@ -111,20 +125,20 @@ async def test_an_endpoint_alone_at_its_site_brings_everything_in_one_request(fr
     assert received.origin == CONTENT.size
 
 
-async def test_a_run_ends_where_somebody_else_has_brought_the_next_piece(frozen_clock: MockClock) -> None:
+async def test_a_run_ends_where_somebody_else_has_brought_the_rest(frozen_clock: MockClock) -> None:
     """Two that fetch at once, as after a takeover, do not send the same pieces over the WAN to the end."""
     transfer, received = TableTransfer(), Received()
 
-    def another_brings_the_fourth(piece: int) -> None:
+    def another_brings_the_rest(piece: int) -> None:
         if piece == 2:
-            transfer.have[3] = True
+            transfer.have |= PieceSet.of([3, 4, 5])
 
-    origin = ScriptedOrigin(before_piece=another_brings_the_fourth)
+    origin = ScriptedOrigin(before_piece=another_brings_the_rest)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(filler(transfer, origin, received).fill)
         await let_pass(frozen_clock, PIECES + 1)
-    assert origin.asked == [(0, PIECES), (4, 2)]
-    assert received.origin == CONTENT.size - PIECE_BYTES
+    assert origin.asked == [(0, PIECES)]
+    assert received.origin == 3 * PIECE_BYTES
 
 
 async def test_an_origin_that_fails_is_left_alone_for_a_while_whatever_else_is_news(frozen_clock: MockClock) -> None:

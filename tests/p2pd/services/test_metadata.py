@@ -78,7 +78,7 @@ class FakeTrust:
             return await self.disk()
         return await (self.origin() if isinstance(source, FromOrigin) else self.peers[kind]())
 
-    async def torrent(self, manifest: VerifiedManifest) -> bytes:
+    async def torrent(self, manifest: VerifiedManifest, transport_sha256: str | None = None) -> bytes:
         raise AssertionError
 
     def times(self, kind: str) -> list[float]:

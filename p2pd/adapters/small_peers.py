@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small payloads between the endpoints of a segment: questions to a peer's mirror, and answers of our own."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Self
+
+import httpx
+import trio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from p2pd.adapters.http_chunks import raw_chunks, words_of
+from p2pd.adapters.small_frames import (
+    MAX_WAIT_SECONDS,
+    MOST_ANSWERED,
+    ROUTE,
+    FrameReader,
+    pack_payloads,
+    pack_wanted,
+    read_wanted,
+)
+from p2pd.host.latest import Watch, first_of
+from p2pd.ports import Endpoint
+from p2pd.ports_control import StorageFailed
+from p2pd.ports_small import MAX_WANTED, PeerFailure, SmallShelf
+from signing.errors import BadInput
+from signing.manifest import Content
+
+CONNECT_SECONDS = 3.0  # on a LAN; who needs longer is as good as away
+SILENCE_SECONDS = 10.0  # beyond what the peer was granted for waiting
+GATHER_SECONDS = 0.05  # after an arrival, so that what comes one by one does not leave one by one
+MAX_WAITING = 256  # questions at once; whoever comes on top is told at once that there is nothing
+
+
+class SmallPeersHttps:
+    """Implements `p2pd.ports_small.SmallPeers`. `client` shows our certificate and believes the segment's authority."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def ask(self, peer: Endpoint, wanted: Sequence[Content], *, wait_seconds: float) -> Mapping[str, bytes]:
+        """See `SmallPeers`. An answer is cut off at the first byte that cannot be right."""
+        host = f"[{peer.host}]" if ":" in peer.host else peer.host
+        url = f"https://{host}:{peer.port}{ROUTE}"
+        wanted = wanted[:MAX_WANTED]
+        reader = FrameReader({content.sha256: content.size for content in wanted})
+        question = _question(url, [content.sha256 for content in wanted], wait_seconds)
+        hostile: BadInput | None = None
+        try:
+            async with aclosing(await self._client.send(question, stream=True)) as answer:
+                if answer.status_code != httpx.codes.OK or "Content-Encoding" in answer.headers:
+                    raise PeerFailure(f"{url}: HTTP {answer.status_code}")
+                async with raw_chunks(answer) as chunks:
+                    async for chunk in chunks:
+                        try:
+                            reader.feed(chunk)
+                        except BadInput as problem:
+                            hostile = problem
+                            break
+        except (httpx.HTTPError, trio.BrokenResourceError) as problem:
+            if hostile is None:
+                raise PeerFailure(f"{url}: {words_of(problem)}") from problem
+        if hostile is not None:
+            raise PeerFailure(f"{url}: {hostile}", is_hostile=True) from hostile
+        if not reader.is_whole:
+            raise PeerFailure(f"{url}: the answer ends in the middle")
+        return reader.payloads
+
+
+class _Body(httpx.AsyncByteStream):
+    """Bytes to send. httpx's own are a generator, which a refused handshake would leave to the garbage collector."""
+
+    def __init__(self, data: bytes) -> None:
+        self._parts = iter([data])
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for part in self._parts:
+            return part
+        raise StopAsyncIteration
+
+
+def _question(url: str, digests: Sequence[str], wait_seconds: float) -> httpx.Request:
+    body = pack_wanted(digests)
+    address = httpx.URL(url, params={"wait": f"{wait_seconds:.3f}"})
+    headers = {
+        "Host": address.netloc.decode(),
+        "Content-Length": str(len(body)),
+        "Content-Type": "application/octet-stream",
+        "Accept-Encoding": "identity",
+    }
+    timeout = httpx.Timeout(SILENCE_SECONDS + wait_seconds, connect=CONNECT_SECONDS)
+    return httpx.Request(
+        "POST", address, headers=headers, stream=_Body(body), extensions={"timeout": timeout.as_dict()}
+    )
+
+
+class SmallDesk:
+    """Hands out what a shelf holds, to whoever asks; who may ask is decided elsewhere."""
+
+    def __init__(self, shelf: SmallShelf) -> None:
+        self._shelf = shelf
+        self._places = trio.CapacityLimiter(MAX_WAITING)
+
+    async def answer(self, wanted: Sequence[str], wait_seconds: float) -> Mapping[str, bytes]:
+        """What is there of `wanted`; of nothing, what comes within `wait_seconds`. Raises StorageFailed."""
+        arrivals = self._shelf.arrivals.watch()  # before the look, so that nothing comes unnoticed between the two
+        found = await self._shelf.read(wanted, most_bytes=MOST_ANSWERED)
+        if found or not wait_seconds:
+            return found
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            return found
+        try:
+            await first_of(partial(self._one_comes, arrivals, wanted), seconds=wait_seconds)
+        finally:
+            self._places.release()
+        return await self._shelf.read(wanted, most_bytes=MOST_ANSWERED)
+
+    async def _one_comes(self, arrivals: Watch[int], wanted: Sequence[str]) -> None:
+        while True:
+            await arrivals.changed()
+            await trio.sleep(GATHER_SECONDS)
+            if any(map(self._shelf.holds, wanted)):
+                return
+
+
+def payloads_endpoint(desk: SmallDesk) -> Callable[[Request], Awaitable[Response]]:
+    """Questions to `desk` over HTTP. Who may ask was decided in the TLS handshake."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            found = await desk.answer(read_wanted(await request.body()), _wait(request))
+        except BadInput as problem:
+            return PlainTextResponse(str(problem), status_code=httpx.codes.BAD_REQUEST)
+        except StorageFailed as problem:
+            return PlainTextResponse(str(problem), status_code=httpx.codes.SERVICE_UNAVAILABLE)
+        return Response(pack_payloads(found), media_type="application/octet-stream")
+
+    return answer
+
+
+def _wait(request: Request) -> float:
+    text = request.query_params.get("wait", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_WAIT_SECONDS:  # which is how NaN falls, too
+        raise BadInput("wait", f"must be between 0 and {MAX_WAIT_SECONDS:g} seconds")
+    return seconds

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many range requests an ambassador keeps under way at once, found out by trying.
+
+One is too few where the round trip is long or packets are lost (a single TCP connection then stays far below the
+link); many are no use on a link that is full, and cost the origin a connection each. So one more is tried now and
+then, and kept when it brought more.
+"""
+
+from dataclasses import dataclass, replace
+
+LEAST_REQUESTS = 2  # while one answer begins, the other fills the link
+MOST_REQUESTS = 8
+LOOK_SECONDS = 1.0  # of full use, before a rate is believed
+WORTH_KEEPING = 1.1  # times the rate before: less may be chance
+HOLD_SECONDS = 8.0  # before one more is tried again
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestWindow:
+    """`limit` requests may be under way. Moments are seconds on one monotonic clock, rates bytes per second."""
+
+    limit: int = LEAST_REQUESTS
+    rate: float = 0.0  # with `limit` requests, or with one fewer while one more is on trial
+    is_trial: bool = False
+    hold_until: float = 0.0
+
+    def after(self, rate: float, *, now: float) -> "RequestWindow":
+        """What to do having seen `rate` over LOOK_SECONDS in which all requests were under way."""
+        if self.is_trial:
+            if rate >= self.rate * WORTH_KEEPING:
+                return self._with_one_more(rate)
+            return RequestWindow(limit=self.limit - 1, rate=self.rate, hold_until=now + HOLD_SECONDS)
+        if now >= self.hold_until:
+            return self._with_one_more(rate)
+        return replace(self, rate=rate)
+
+    def _with_one_more(self, rate: float) -> "RequestWindow":
+        if self.limit >= MOST_REQUESTS:
+            return RequestWindow(limit=MOST_REQUESTS, rate=rate)
+        return RequestWindow(limit=self.limit + 1, rate=rate, is_trial=True)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The range requests of one torrent that are under way: how many, how long, and what becomes of their pieces."""
+
+from collections.abc import Callable
+from contextlib import aclosing
+
+import trio
+
+from p2pd.decisions.request_window import LOOK_SECONDS, RequestWindow
+from p2pd.decisions.stripes import PieceRun
+from p2pd.host.backoff import restart_delay
+from p2pd.host.telemetry import log
+from p2pd.piece_set import NO_PIECES, PieceSet
+from p2pd.ports import Origin, OriginFailure, Transfer, TransferProgress
+from signing.reasons import Reason
+
+FIRST_RUN_BYTES = 2**20  # of one request, before the origin's pace is known
+LONGEST_RUN_BYTES = 8 * 2**20
+RUN_SECONDS = 1.0  # one request is to take: long against its round trip, short enough to lose or hand over
+
+_log = log("origin_leg")
+
+
+class OriginLeg:
+    """`on_bytes` hears of all payload bytes, `on_piece` of pieces that are here now and the progress before them.
+
+    `is_missing` says whether a piece is still worth its bytes.
+    """
+
+    def __init__(
+        self,
+        sha256: str,
+        transfer: Transfer,
+        origin: Origin,
+        *,
+        on_bytes: Callable[[str, int], None],
+        on_piece: Callable[[int, TransferProgress], None],
+        is_missing: Callable[[int], bool],
+    ) -> None:
+        self._sha256 = sha256
+        self._transfer = transfer
+        self._origin = origin
+        self._on_bytes = on_bytes
+        self._on_piece = on_piece
+        self._is_missing = is_missing
+        self._requests = 0
+        self._under_way = NO_PIECES
+        self._window = RequestWindow()
+        self._bytes = 0  # since `_full_since`
+        self._full_since: float | None = None  # as many requests as allowed were under way
+        self._failures = 0
+        self._news = trio.Event()
+        self.failure: Reason | None = None
+        self.again_at = trio.current_time()  # when the origin may be asked again
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may begin."""
+        return self._requests < self._window.limit and trio.current_time() >= self.again_at
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any request is under way."""
+        return self._requests > 0
+
+    @property
+    def under_way(self) -> PieceSet:
+        """The pieces that requests are to bring."""
+        return self._under_way
+
+    def forgive(self) -> None:
+        """What failed before says nothing any more: ask again at once."""
+        self._failures, self.again_at = 0, trio.current_time()
+
+    async def changed(self) -> None:
+        """Return once a request has ended since the last return."""
+        await self._news.wait()
+        self._news = trio.Event()
+
+    def run_pieces(self, progress: TransferProgress) -> int:
+        """How many pieces the next request asks for at most."""
+        pace = self._window.rate / self._window.limit * RUN_SECONDS or FIRST_RUN_BYTES
+        return max(1, int(min(pace, LONGEST_RUN_BYTES)) // progress.piece_bytes)
+
+    def look(self, now: float) -> None:
+        """Adapt the number of requests to what they bring; to be called after requests have ended and begun."""
+        if self._requests < self._window.limit:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since, self._bytes = now, 0
+        elif now >= self._full_since + LOOK_SECONDS:
+            self._window = self._window.after(self._bytes / (now - self._full_since), now=now)
+            self._full_since = None
+
+    def begin(self, run: PieceRun) -> None:
+        """Count a request that `bring` is about to make."""
+        self._requests += 1
+        self._under_way |= run.pieces
+
+    async def bring(self, run: PieceRun, progress: TransferProgress) -> None:
+        """Make one request that was begun, and hand its pieces over as they come."""
+        try:
+            await self._request(run, progress)
+        except OriginFailure as failure:
+            self.failure = failure.reason
+            if trio.current_time() >= self.again_at:  # requests that fail together are one failure
+                self._failures += 1
+                self.again_at = trio.current_time() + restart_delay(self._failures)
+            _log.warning("the origin failed", reason=failure.reason, why=str(failure))
+        else:
+            self._failures, self.failure = 0, None
+        finally:
+            self._requests -= 1
+            self._under_way -= run.pieces
+            self._news.set()
+
+    async def _request(self, run: PieceRun, progress: TransferProgress) -> None:
+        start = run.first * progress.piece_bytes
+        length = min(run.count * progress.piece_bytes, progress.total_bytes - start)
+        piece, end, buffer = run.first, run.first + run.count, bytearray()
+        async with aclosing(self._origin.ranges(self._sha256, start, length)) as chunks:
+            async for chunk in chunks:
+                self._on_bytes(self._origin.source, len(chunk))
+                self._bytes += len(chunk)
+                buffer += chunk
+                while piece < end and len(buffer) >= (size := _piece_size(piece, progress)):
+                    await self._hand_over(piece, bytes(buffer[:size]))
+                    del buffer[:size]
+                    piece += 1
+                    if piece < end and not any(map(self._is_missing, range(piece, end))):
+                        return  # somebody else brings the same pieces: leave the rest to them
+        if piece < end:
+            raise OriginFailure(
+                Reason.ORIGIN_REFUSED, f"the origin sent {len(buffer)} bytes of piece {piece} and stopped"
+            )
+
+    async def _hand_over(self, piece: int, data: bytes) -> None:
+        before = self._transfer.progress()
+        if not await self._transfer.add_piece(piece, data):
+            raise OriginFailure(Reason.ORIGIN_REFUSED, f"piece {piece} from the origin has the wrong hash")
+        self._on_piece(piece, before)
+
+
+def _piece_size(piece: int, progress: TransferProgress) -> int:
+    return min(progress.piece_bytes, progress.total_bytes - piece * progress.piece_bytes)
