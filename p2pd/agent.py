@@ -121,7 +121,7 @@ class Agent:
 
 async def run_parts(parts: AgentParts, *, task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED) -> None:
     """Run an agent until cancelled; report it as soon as it can be asked things, even if p2pd-install is away."""
-    board = Board()
+    board = Board(origin_round_trip=lambda: parts.pacer.round_trip)
     addresses = AddressKeeper(
         parts.network,
         parts.interfaces,

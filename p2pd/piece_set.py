@@ -33,7 +33,7 @@ class PieceSet:
         return cls(int(counts.translate(_DIGITS), 2) if counts else 0)
 
     def __contains__(self, piece: int) -> bool:
-        return self.bits >> piece & 1 == 1
+        return piece >= 0 and self.bits >> piece & 1 == 1
 
     def __len__(self) -> int:
         return self.bits.bit_count()

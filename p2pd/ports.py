@@ -100,6 +100,7 @@ class TorrentSpec:
     info_hash: str  # v2, hex, as the manifest names it
     directory: Path
     name: str  # the segment's name, which is also the name in the torrent
+    peers: tuple[Endpoint, ...] = ()  # to be dialled at once; `Transfer.connect` may take a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +214,7 @@ class WindowFacts:
     least: float | None  # the shortest round trip of what we sent; mostly that of the handshake
     round_trip: float | None  # … of what we receive now, with the queues that it meets
     received: int  # bytes since the connection was opened
+    is_loopback: bool = False  # it stays on this host: there is no link, and nobody on it
 
 
 class ReceiveWindow(Protocol):

@@ -18,7 +18,7 @@ from signing.manifest import CommandCheck, HttpCheck, TcpCheck
 from signing.policy import Policy
 from signing.reasons import Reason
 from signing.recall import RecallList
-from signing.report import InstallState, Report
+from signing.report import InstallState, Measured, Report
 from signing.schedule import Schedule
 from signing.verified import VerifiedManifest, VerifiedPayload
 
@@ -172,6 +172,7 @@ class Attempt:
     bytes_origin: int = 0
     bytes_web: int = 0
     seconds: float = 0.0
+    measured: Measured | None = None  # by the transfer that brought it
     transport_sha256: str = ""  # of the transport that it uses, a delta perhaps; empty until one is chosen
 
 
@@ -201,8 +202,8 @@ class Spool(Protocol):
     Every method may raise StorageFailed, having changed nothing that shows; it may be called again.
     """
 
-    async def append(self, report: Callable[[int], Report]) -> None:
-        """Number, sign and store a report; `report` makes it from its sequence number."""
+    async def append(self, *reports: Callable[[int], Report]) -> None:
+        """Number, sign and store reports, all or none; each is made from its sequence number."""
 
     async def oldest(self, most: int) -> tuple[tuple[int, bytes], ...]:
         """Up to `most` stored envelopes with their sequence numbers, oldest first."""
@@ -210,8 +211,8 @@ class Spool(Protocol):
     async def count(self) -> int:
         """How many envelopes are stored."""
 
-    async def discard(self, sequence: int) -> None:
-        """Forget an envelope that the coordinator has taken or refused for good."""
+    async def discard(self, *sequences: int) -> None:
+        """Forget envelopes that the coordinator has taken or refused for good."""
 
     async def renumber(self, first: int) -> int:
         """Give new numbers, far above all others, to the reports from `first` on, in order; the first of them.

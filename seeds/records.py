@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from signing.manifest import Manifest
 from signing.reasons import Reason
-from signing.report import InstallState
+from signing.report import InstallState, Measured
 from signing.schedule import Draft
 
 UNDONE = frozenset({InstallState.ROLLING_BACK, InstallState.ROLLED_BACK, InstallState.FAILED})
@@ -117,6 +117,15 @@ class DeviceRelease:
     bytes_web: int
     seconds: float
     forgiven: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The latest that an endpoint has seen of its links; `time` is when it measured anything last."""
+
+    device: str
+    time: int
+    measured: Measured
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ MAX_TEXT_CHARS = 2_000
 MAX_COUNTER = 2**53 - 1  # the largest integer that JSON readers of reports keep exact
 MAX_PAYLOAD_BYTES = 64 * 2**30
 MAX_SECONDS = 366 * 86_400
+MAX_RATE = 2**40  # bytes per second: no link is faster
+MAX_ROUND_TRIP = 600.0  # seconds: nothing that still works is slower
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _PRODUCT = re.compile(r"[a-z0-9][a-z0-9._+-]*")

@@ -6,6 +6,8 @@ https://github.com/secure-systems-lab/dsse, its payload the document's msgpack b
 """
 
 import json
+from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,11 +36,19 @@ def seal(document: Document, key: DeviceKey) -> bytes:
 def open_envelope(cls: type[D], data: bytes, public_pem: bytes, *, where: str) -> D:
     """Read a document whose envelope the device with `public_pem` signed. Raises BadInput or NotSigned."""
     envelope = _parse(cls, data, where)
-    try:
-        envelope.verify([_public_key(public_pem)], 1)
-    except VerificationError:
-        raise NotSigned(f"{where}: not signed by the device that it names") from None
+    _check_signature(envelope, public_pem, where)
     return decode(cls, envelope.payload, where=where)
+
+
+def open_by_signer(cls: type[D], data: bytes, key_of: Callable[[D], bytes], *, where: str) -> D:
+    """Read a document that says itself who signed it; `key_of` gives that device's key, or raises.
+
+    What it is given has been read but not verified. Raises BadInput or NotSigned.
+    """
+    envelope = _parse(cls, data, where)
+    document = decode(cls, envelope.payload, where=where)
+    _check_signature(envelope, key_of(document), where)
+    return document
 
 
 def peek(cls: type[D], data: bytes, *, where: str) -> D:
@@ -66,10 +76,18 @@ def _parse(cls: type[Document], data: bytes, where: str) -> Envelope:
     return envelope
 
 
+def _check_signature(envelope: Envelope, public_pem: bytes, where: str) -> None:
+    try:
+        envelope.verify([_public_key(public_pem)], 1)
+    except VerificationError:
+        raise NotSigned(f"{where}: not signed by the device that it names") from None
+
+
 def _payload_type(cls: type[Document]) -> str:
     return f"application/vnd.{cls.document}+msgpack"
 
 
+@lru_cache(maxsize=1_024)  # reading a key takes longer than checking a signature with it; half a kilobyte each
 def _public_key(public_pem: bytes) -> SSlibKey:
     key = load_pem_public_key(public_pem)
     if not isinstance(key, ec.EllipticCurvePublicKey):

@@ -17,14 +17,14 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 def write_together(files: Iterable[tuple[Path, bytes]]) -> None:
     """Write files of which none needs another: each whole at any instant, and all of them durable on return.
 
-    Directories are flushed once, not once for each file, which halves the time.
+    Directories, new ones too, are flushed once at the end, not once for each file: that is most of the time.
     """
-    directories: set[Path] = set()
+    changed: set[Path] = set()
     for path, data in files:
-        _make_directories(path.parent)
+        changed |= _make_unflushed(path.parent)
         replace_whole(path, data)
-        directories.add(path.parent)
-    for directory in directories:
+        changed.add(path.parent)
+    for directory in sorted(changed):  # from the outside in
         flush(directory)
 
 
@@ -55,6 +55,15 @@ def remove_empty_directories(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):  # a directory sorts before what it holds
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def _make_unflushed(directory: Path) -> set[Path]:
+    """Make a directory and those above it; the directories that have to be flushed for it to last."""
+    if directory.is_dir():
+        return set()
+    changed = _make_unflushed(directory.parent) | {directory.parent}
+    directory.mkdir(exist_ok=True)
+    return changed
 
 
 def _make_directories(directory: Path) -> None:

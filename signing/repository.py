@@ -25,7 +25,7 @@ from signing.new_repository import write_new_repository
 from signing.next_edition import OnlineSigners, next_edition, resigned
 from signing.pending_files import PendingFiles
 from signing.pruning import BATCH, prune
-from signing.repository_files import RepositoryFiles
+from signing.repository_files import PublishedTargets, RepositoryFiles
 from signing.roles import OFFLINE, ONLINE, ROLES, role_named
 from signing.staging import PendingVersion, Staging, merged
 
@@ -226,6 +226,10 @@ class Repository:
         """The published content of a target; None if the role has none of that path. Raises ContentMismatch."""
         target = self._published(role).targets.get(path)
         return None if target is None else self._files.read_target(target)
+
+    def published(self, role: str) -> PublishedTargets:
+        """One look at a role: reading a thousand of its targets then reads its metadata once, not a thousand times."""
+        return PublishedTargets(self._published(role).targets, self._files)
 
     def target_paths(self, role: str) -> tuple[str, ...]:
         """The published targets of a role, sorted."""

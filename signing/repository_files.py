@@ -155,6 +155,24 @@ class RepositoryFiles:
         rename(self.path_of("timestamp", edition.timestamp.signed.version), self._timestamp)
 
 
+class PublishedTargets:
+    """The targets of a role as they were published at one instant."""
+
+    def __init__(self, targets: Mapping[str, TargetFile], files: RepositoryFiles) -> None:
+        self._targets = targets
+        self._files = files
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of all of them, sorted."""
+        return tuple(sorted(self._targets))
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a target; None if there is none of that path. Raises ContentMismatch."""
+        target = self._targets.get(path)
+        return None if target is None else self._files.read_target(target)
+
+
 def _encode(role: str, edition: Edition) -> bytes:
     data = edition.metadata(role).to_bytes()
     if len(data) > MAX_METADATA_BYTES:

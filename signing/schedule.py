@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from signing.bounds import (
     MAX_COUNTER,
+    MAX_RATE,
+    MAX_ROUND_TRIP,
     check_count,
     check_name,
     check_product,
@@ -30,6 +32,21 @@ class Member:
     def __post_init__(self) -> None:
         check_name("device", self.device)
         check_range("weight", self.weight, 0.001, 1_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteRates:
+    """How fast the links of the site are, by what its endpoints measured: bytes per second, and seconds."""
+
+    wan_bytes_per_s: float  # all of the site together, from the origin
+    lan_bytes_per_s: float  # one endpoint, to its peers
+    rtt_seconds: float | None = None  # to the origin; None: not known
+
+    def __post_init__(self) -> None:
+        check_range("wan_bytes_per_s", self.wan_bytes_per_s, 1.0, MAX_RATE)
+        check_range("lan_bytes_per_s", self.lan_bytes_per_s, 1.0, MAX_RATE)
+        if self.rtt_seconds is not None:
+            check_range("rtt_seconds", self.rtt_seconds, 0.0, MAX_ROUND_TRIP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +88,7 @@ class Schedule:
 
     document: ClassVar[str] = "p2pd.schedule"
     major: ClassVar[int] = 1
-    minor: ClassVar[int] = 0
+    minor: ClassVar[int] = 1  # 1.1 brought `rates`
     max_bytes: ClassVar[int] = 4 * 2**20
 
     site: str
@@ -80,6 +97,7 @@ class Schedule:
     expires: int
     members: tuple[Member, ...]
     offers: tuple[Offer, ...]
+    rates: SiteRates | None = None  # None: too little was measured
 
     def __post_init__(self) -> None:
         check_name("site", self.site)

@@ -64,6 +64,16 @@ class TargetCache:
             return None
         return data
 
+    def keep(self, target: TargetFile, data: bytes) -> bool:
+        """Put `data` into the file of `target`, unless it is not what was signed; False then."""
+        try:
+            target.verify_length_and_hashes(data)
+        except LengthOrHashMismatchError:
+            return False
+        with self.replacing(target) as partial:
+            partial.write_bytes(data)
+        return True
+
     @contextmanager
     def replacing(self, target: TargetFile) -> Iterator[Path]:
         """Lend a temporary file; when the block ends without error it becomes the file of `target` in one step."""

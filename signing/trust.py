@@ -15,11 +15,12 @@ durability, and errors by whose fault they are.
 - Synchronous and not for several threads at once: a daemon runs it in a worker thread.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from tuf.api.exceptions import DownloadError
 from tuf.api.metadata import Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
@@ -28,6 +29,7 @@ from signing.codec import Document, decode
 from signing.durable_file import flush
 from signing.errors import BadInput, ContentMismatch, NotListed, SourceUnavailable
 from signing.manifest import Manifest, manifest_target
+from signing.many_targets import MAX_NAMES, MAX_TARGET_BYTES, ManyAtOnceFetcher
 from signing.policy import POLICY_TARGET, Policy
 from signing.recall import RECALL_TARGET, RecallList
 from signing.schedule import Schedule, schedule_target
@@ -137,9 +139,48 @@ class TrustClient:
             raise ContentMismatch(path, expected=f"the manifest of {product} {version}", actual=f"that of {found}")
         return verified
 
+    def prefetch_manifests(self, releases: Iterable[tuple[str, str]]) -> None:
+        """Bring the manifests of releases (product, version) that are not here yet, many in a request.
+
+        From a source that cannot do that, nothing; and what is wrong or missing is met when it is read. Raises what
+        loading the role that lists them raises, and OSError.
+        """
+        if not isinstance(self._fetcher, ManyAtOnceFetcher) or not self.state().is_consistent:
+            return
+        missing = {target.get_prefixed_paths()[0]: target for target in self._not_here(releases)}
+        names = list(missing)
+        while len(names) > 1:
+            try:
+                brought = self._fetcher.fetch_many(self._targets_url, names[:MAX_NAMES])
+            except DownloadError:
+                return
+            for name, data in zip(names, brought, strict=False):
+                self.cache.keep(missing[name], data)
+            if not brought:
+                return
+            names = names[len(brought) :]
+
+    def _not_here(self, releases: Iterable[tuple[str, str]]) -> Iterator[TargetFile]:
+        for product, version in releases:
+            try:
+                target = self._find(manifest_target(product, version))
+            except NotListed:
+                continue
+            if target.length <= MAX_TARGET_BYTES and not self.cache.path(target).is_file():
+                yield target
+
     def policy(self) -> Policy:
         """The signed policy of the fleet."""
         return self._document(Policy, POLICY_TARGET)
+
+    def holds(self, manifest: VerifiedManifest) -> bool:
+        """Whether these very bytes are what is signed now, and lie in the cache, so that nothing is to be read anew."""
+        try:
+            target = self._find(manifest.manifest.target)
+        except NotListed:
+            return False
+        is_same = target.hashes.get("sha256") == manifest.sha256 and target.length == len(manifest.data)
+        return is_same and self.cache.path(target).is_file()
 
     def schedule(self, site: str) -> Schedule:
         """The signed schedule of a site. Raises NotListed when there is none, and when it is another site's."""

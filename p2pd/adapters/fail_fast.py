@@ -5,15 +5,17 @@ A refresh goes on after single files that are missing. From a source that went a
 time limit, and a refresh of a hundred files would take hours to say what the first one said.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient import FetcherInterface
 
+from signing.many_targets import ManyAtOnceFetcher
 
-class FailFastFetcher(FetcherInterface):
+
+class FailFastFetcher(ManyAtOnceFetcher):
     """Fetches through `inner` until that is unreachable or too slow; from then on every download fails at once."""
 
     def __init__(self, inner: FetcherInterface) -> None:
@@ -30,6 +32,18 @@ class FailFastFetcher(FetcherInterface):
                 yield file
         except (DownloadHTTPError, DownloadLengthMismatchError):
             raise  # an answer, though not the one that we want
+        except DownloadError as problem:
+            self._failure = str(problem)
+            raise
+
+    def fetch_many(self, targets_url: str, names: Sequence[str]) -> list[bytes]:
+        """As `inner` does, if it can. A failure is remembered."""
+        if self._failure is not None or not isinstance(self._inner, ManyAtOnceFetcher):
+            return []
+        try:
+            return self._inner.fetch_many(targets_url, names)
+        except (DownloadHTTPError, DownloadLengthMismatchError):
+            return []  # an older origin, or static files: one by one
         except DownloadError as problem:
             self._failure = str(problem)
             raise

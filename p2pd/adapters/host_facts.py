@@ -17,7 +17,7 @@ import trio
 
 from p2pd.ports_network import HostFacts
 
-ASK_SECONDS = 5.0  # for a name's address, and for NetworkManager
+ASK_SECONDS = 2.0  # for a name's address, and for NetworkManager: the daemon starts no earlier
 _TUNNEL_TYPES = {"65534", "512"}  # ARPHRD_NONE and ARPHRD_PPP of <linux/if_arp.h>
 _METERED, _UNMETERED = {"1", "3"}, {"2", "4"}  # NMMetered: yes and guessed; 0 is unknown
 _ASK_NETWORK_MANAGER = (
@@ -110,7 +110,10 @@ async def _resolve(host: str) -> list[_Address]:
 
 
 def _battery_percent() -> float | None:
-    battery = psutil.sensors_battery()
+    try:
+        battery = psutil.sensors_battery()
+    except (AttributeError, NotImplementedError, OSError):  # a platform, or a driver, that does not tell
+        return None
     return float(battery.percent) if battery is not None and not battery.power_plugged else None
 
 

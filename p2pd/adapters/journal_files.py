@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this endpoint remembers of each product: one msgpack file a product, replaced durably."""
+"""What this endpoint remembers of each product: one msgpack file a product, replaced durably.
 
+Each file is whole at any instant, for itself; the directory is flushed once for all that are written together.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import msgpack
 
-from p2pd.host.atomic_file import read_bounded, write_atomically
+from p2pd.host.atomic_file import read_bounded, sync_directory
+from p2pd.host.group_commit import GroupCommit
 from p2pd.host.telemetry import log
 from p2pd.ports_control import ProductRecord, RunSync, StorageFailed
 from signing.errors import BadInput
 from signing.structure import build, flatten
 
 MAX_RECORD_BYTES = 1_048_576  # a manifest (256 KiB) and a thousand digests
+MOST_TOGETHER = 64  # 64 MiB at the very most, a few hundred KiB in truth
 _SUFFIX = ".record"
+_PARTIAL = ".record.part"
 
 _log = log(__name__)
 
@@ -24,6 +33,7 @@ class JournalFiles:
     def __init__(self, directory: Path, run_sync: RunSync) -> None:
         self._directory = directory
         self._run_sync = run_sync
+        self._commit = GroupCommit(self._save_together, most=MOST_TOGETHER)
 
     async def load(self) -> dict[str, ProductRecord]:
         """All records. One that cannot be read is set aside under another name: the release is judged anew."""
@@ -33,12 +43,15 @@ class JournalFiles:
             raise StorageFailed(problem) from problem
 
     async def save(self, product: str, record: ProductRecord) -> None:
-        """Replace one product's record; it is durable when this returns."""
+        """Replace one product's record; it is durable when this returns. Those saved at once share a turn."""
         data: bytes = msgpack.packb(flatten(record), use_bin_type=True)
         try:
-            await self._run_sync(write_atomically, self._path(product), data)
+            await self._commit.put((self._path(product), data))
         except OSError as problem:
             raise StorageFailed(problem) from problem
+
+    async def _save_together(self, files: Sequence[tuple[Path, bytes]]) -> Sequence[OSError | None]:
+        return await self._run_sync(_replace_together, tuple(files))
 
     def _load(self) -> dict[str, ProductRecord]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,3 +67,30 @@ class JournalFiles:
 
     def _path(self, product: str) -> Path:
         return self._directory / (quote(product, safe="") + _SUFFIX)
+
+
+def _replace_together(files: Sequence[tuple[Path, bytes]]) -> list[OSError | None]:
+    """Replace files of one directory, each in one step; whatever does not fail is durable on return."""
+    failures = [_replace(path, data) for path, data in files]
+    try:
+        sync_directory(files[0][0].parent)
+    except OSError as problem:
+        return [problem for _ in files]
+    return failures
+
+
+def _replace(path: Path, data: bytes) -> OSError | None:
+    """None once `path` holds `data`; until its directory is flushed, a power cut may bring back what was there."""
+    partial = path.with_suffix(_PARTIAL)  # what a kill leaves of it, the next save replaces
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as problem:
+        with suppress(OSError):
+            partial.unlink()
+        return problem
+    return None

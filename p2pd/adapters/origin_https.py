@@ -13,6 +13,8 @@ from p2pd.ports import OriginFailure, Pacing
 from signing.reasons import Reason
 
 SILENCE_SECONDS = 20.0  # between two reads; slower than this is as good as away, and another endpoint takes over
+GATHER_BYTES = 65_536
+TLS_RECORD_BYTES = 16_384 + 512  # RFC 8446, section 5.2: 256 more than the plain text, and a header
 _PARTIAL_CONTENT = 206
 
 
@@ -41,8 +43,10 @@ class OriginHttps:
                 # Larger chunks than come would be read to their end at full speed.
                 with self._pacing.paced(window) as passed:
                     async with raw_chunks(answer, chunk_bytes=None) as chunks:
+                        window.gather(_worth_waking(length))
                         async for chunk in chunks:
                             received += len(chunk)
+                            window.gather(_worth_waking(length - received))
                             if received > length:
                                 what = f"more than the {length} bytes asked for"
                                 raise OriginFailure(Reason.ORIGIN_REFUSED, f"{url}: {what}")
@@ -52,3 +56,11 @@ class OriginHttps:
             raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: {words_of(problem)}") from problem
         except trio.BrokenResourceError as problem:
             raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"{url}: the connection broke") from problem
+
+
+def _worth_waking(missing: int) -> int:
+    """Bytes that must be there before the next read: each costs the interpreter as much as tens of kilobytes do.
+
+    Up to two TLS records of what is missing may have left the socket, and wait in TLS for their ends.
+    """
+    return min(GATHER_BYTES, missing - 2 * TLS_RECORD_BYTES)

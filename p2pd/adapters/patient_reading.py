@@ -15,6 +15,7 @@ from p2pd.host.telemetry import log
 from p2pd.ports_control import OfferProblem, StorageFailed, Trusted, TrustProblem
 from signing.codec import Document, decode, encode
 from signing.errors import BadInput, NotListed, SigningError, SourceUnavailable
+from signing.manifest import manifest_target
 from signing.mirror import Mirror
 from signing.policy import Policy
 from signing.reasons import Reason
@@ -106,13 +107,14 @@ class PatientReading:
 
         One that nobody brings now stays as it was in the view `before`; one that is not what was signed is left out.
         """
+        self._prefetch(offers)
         found: list[VerifiedManifest] = []
         no_release: SigningError | OSError | None = None
         for offer in offers:
             failure = no_release  # asking again for each release would fetch the broken role again for each
             if failure is None:
                 try:
-                    found.append(self._manifest(offer, segment))
+                    found.append(self._manifest(offer, segment, before))
                     continue
                 except (SigningError, OSError) as problem:
                     failure = problem
@@ -136,8 +138,19 @@ class PatientReading:
         except OSError as problem:
             self._stop_installing("mirror", problem)
 
-    def _manifest(self, offer: Offer, segment: str) -> VerifiedManifest:
-        manifest = self._client.manifest(offer.product, offer.version)
+    def _prefetch(self, offers: Sequence[Offer]) -> None:
+        try:
+            self._client.prefetch_manifests((offer.product, offer.version) for offer in offers)
+        except (SigningError, OSError) as problem:
+            _log.info("manifests not fetched together", why=str(problem))  # reading them says what that means
+
+    def _manifest(self, offer: Offer, segment: str, before: Trusted | None) -> VerifiedManifest:
+        known = before.manifest_of(offer.manifest_sha256) if before is not None else None
+        is_known = known is not None and known.manifest.target == manifest_target(offer.product, offer.version)
+        if known is not None and is_known and self._client.holds(known):
+            manifest = known  # read and hashed when it came; thousands of them take seconds
+        else:
+            manifest = self._client.manifest(offer.product, offer.version)
         if manifest.sha256 != offer.manifest_sha256:
             raise BadInput(manifest.manifest.target, "is not the manifest that the schedule names")
         for transport, _ in manifest.manifest.torrents_for(segment):

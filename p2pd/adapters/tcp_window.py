@@ -10,6 +10,7 @@ the kernel, until `release` lifts the lock.
 import socket
 import struct
 import sys
+from ipaddress import ip_address
 
 import trio
 
@@ -32,6 +33,7 @@ class TcpWindow:
         self._clamp: int | None = None
         self._buffer: int | None = None  # what the receive buffer was before it was squeezed
         self._squeezed_to: int | None = None
+        self._is_loopback: bool | None = None
 
     def look(self) -> WindowFacts | None:
         """What the kernel knows; None when it cannot be asked."""
@@ -47,7 +49,10 @@ class TcpWindow:
         (count,) = struct.unpack_from("Q", info, _BYTES_RECEIVED)
         (least,) = struct.unpack_from("I", info, _LEAST_RTT)
         return WindowFacts(
-            least=None if least in _NO_RTT else least / 1e6, round_trip=received / 1e6 or None, received=count
+            least=None if least in _NO_RTT else least / 1e6,
+            round_trip=received / 1e6 or None,
+            received=count,
+            is_loopback=self._stays_here(),
         )
 
     def limit(self, window: int) -> None:
@@ -74,6 +79,17 @@ class TcpWindow:
             self._set(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
             self._set(socket.SOL_SOCKET, _SO_BUF_LOCK, 0)
             self._buffer = self._squeezed_to = None
+
+    def gather(self, size: int) -> None:
+        """Wake nobody before `size` bytes can be read, or the window is nearly full, or the connection ends."""
+        if IS_SUPPORTED:
+            self._set(socket.SOL_SOCKET, socket.SO_RCVLOWAT, max(1, size))
+
+    def _stays_here(self) -> bool:
+        if self._is_loopback is None:
+            host = str(self._socket.getsockname()[0]).partition("%")[0]
+            self._is_loopback = ip_address(host).is_loopback
+        return self._is_loopback
 
     def _read_clamp(self) -> int | None:
         option = getattr(socket, "TCP_WINDOW_CLAMP", _FALLBACK_CLAMP)

@@ -113,7 +113,9 @@ class TorrentSwarm:
         watching = trio.CancelScope()
         try:
             transfer.show_certificate(self._certificate, self._key)
-            handle.resume()
+            for peer in spec.peers:
+                transfer.connect(peer)
+            handle.resume()  # libtorrent dials whom it knows by now; for others it waits for the next full second
             await transfer.checked()
             self._require_tasks().start_soon(_watch, transfer, watching)
             yield transfer

@@ -7,7 +7,7 @@ trio task that waits for that thread. So time limits are trio's, and cancelling 
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -15,9 +15,11 @@ from typing import IO, Any
 import httpx
 import trio
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, SlowRetrievalError
-from tuf.ngclient import FetcherInterface
 
 from p2pd.adapters.http_chunks import words_of
+from signing.errors import BadInput
+from signing.many_targets import MAX_ANSWER_BYTES as MAX_MANY_BYTES
+from signing.many_targets import ManyAtOnceFetcher, unpack
 
 MAX_BYTES_IN_MEMORY = 16 * 2**20  # of one download: all that a daemon fetches this way; larger ones go to disk
 MAX_ANSWER_BYTES = 16_384  # of an error page that is read to its end, so that the connection can be used again
@@ -36,7 +38,7 @@ class FetchLimits:
     max_bytes: int = 2**30  # of a download whose caller names no limit
 
 
-class HttpFetcher(FetcherInterface):
+class HttpFetcher(ManyAtOnceFetcher):
     """Fetches through `client`, whose TLS context decides whom to believe; redirects are never followed.
 
     Usable only from a thread that `trio.to_thread.run_sync` started.
@@ -65,17 +67,28 @@ class HttpFetcher(FetcherInterface):
             file.seek(0)
             yield file
 
+    def fetch_many(self, targets_url: str, names: Sequence[str]) -> list[bytes]:
+        """See `ManyAtOnceFetcher`. Raises DownloadHTTPError, too, when the source knows no such question."""
+        with tempfile.SpooledTemporaryFile(MAX_BYTES_IN_MEMORY) as file:
+            intake = _Intake(file, MAX_MANY_BYTES)
+            trio.from_thread.run(self._download, targets_url.rstrip("/"), intake, {"names": list(names)})
+            file.seek(0)
+            try:
+                return unpack(file.read(), most=len(names))
+            except BadInput:
+                return []  # a server that answers whatever it is asked
+
     def _fetch(self, url: str) -> Iterator[bytes]:
         with self.download_file(url, self._limits.max_bytes) as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
-    async def _download(self, url: str, intake: "_Intake") -> None:
+    async def _download(self, url: str, intake: "_Intake", question: Mapping[str, Any] | None = None) -> None:
         limits = self._limits
         pace = trio.CancelScope(deadline=trio.current_time() + limits.window_seconds)
         quota = limits.window_bytes
         with _download_errors(url), pace:
-            async with self._answer(url) as answer:
+            async with self._answer(url, question) as answer:
                 await _check_answer(answer, url, intake.max_length)
                 # An error raised in this loop would leave httpx's nested generators suspended, and the connection
                 # with them; cancelled at their next read, they end in order.
@@ -91,11 +104,12 @@ class HttpFetcher(FetcherInterface):
             rate = f"{limits.window_bytes} bytes in {limits.window_seconds:g} s"
             raise SlowRetrievalError(f"{url}: the answer comes more slowly than {rate}")
 
-    def _answer(self, url: str) -> Any:
+    def _answer(self, url: str, question: Mapping[str, Any] | None) -> Any:
         silence = self._limits.silence_seconds
         return self._client.stream(
-            "GET",
+            "GET" if question is None else "POST",
             url,
+            json=question,
             headers=self._headers,
             follow_redirects=False,
             timeout=httpx.Timeout(silence, connect=self._limits.connect_seconds),

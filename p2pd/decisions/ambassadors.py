@@ -11,7 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from signing.reasons import Reason
-from signing.schedule import Member
+from signing.schedule import Member, SiteRates
+
+LEAST_AMBASSADORS = 2
+MOST_AMBASSADORS = 16  # each keeps at least two connections open to the origin
+UNMEASURED_AMBASSADORS = 10  # a WAN as fast as the LAN needs all of a small site; a slow one is not hurt by some more
+IN_FLIGHT_SHARE = 0.03  # of the payload, as pieces that are not whole yet
+IN_FLIGHT_SECONDS = 0.25  # … or what the WAN brings in so long, where that is more
+
+
+LEAST_PACE = 32_768  # bytes/s from all peers together: no LAN is slower
+LONGEST_DRIP_SECONDS = 120.0  # for all that they offer, at a pace below that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +86,20 @@ def rank(info_hash: str, members: Iterable[Member]) -> tuple[str, ...]:
     return tuple(member.device for member in sorted(members, key=score, reverse=True))
 
 
-def ambassador_count(*, live: int, piece_count: int) -> int:
-    """How many of `live` endpoints fetch from the origin."""
-    return max(1, min(live, 10, piece_count // 8))
+def ambassador_count(*, live: int, piece_count: int, piece_bytes: int, rates: SiteRates | None) -> int:
+    """How many of `live` endpoints fetch from the origin; all who see the same schedule count alike.
+
+    So many that their uplinks pass on what the WAN brings, each piece to everybody else, and one more. But each has a
+    piece on its way that the others get only when it is whole: together these stay small against the payload, or
+    are there within a moment. Two where there are two, so that one death does not stop the site.
+    """
+    in_flight = IN_FLIGHT_SHARE * piece_count * piece_bytes
+    wanted = UNMEASURED_AMBASSADORS
+    if rates is not None:
+        in_flight = max(in_flight, IN_FLIGHT_SECONDS * rates.wan_bytes_per_s)
+        wanted = math.ceil((live - 1) * rates.wan_bytes_per_s / rates.lan_bytes_per_s) + 1
+    most = max(LEAST_AMBASSADORS, min(MOST_AMBASSADORS, int(in_flight / piece_bytes)))
+    return max(1, min(live, piece_count, max(wanted, LEAST_AMBASSADORS), most))
 
 
 def decide_role(view: SiteView, *, now: float, timing: Timing, ambassador_count: int = 1) -> Fetch | Wait:
@@ -116,10 +137,12 @@ def is_stalled(view: SiteView, *, now: float, timing: Timing) -> bool:
     return now >= max(view.last_progress, view.began) + timing.stall * (1 + place)
 
 
-def peers_are_trusted(*, last_gain: float, now: float, timing: Timing) -> bool:
-    """Whether a piece that peers claim to have is still left to them.
+def peers_are_trusted(*, last_gain: float, pace: float, offered_bytes: int, now: float, timing: Timing) -> bool:
+    """Whether the pieces that peers claim to have are still left to them.
 
-    `last_gain` is when peers last sent anything, or had nothing that we lack. A peer that offers everything and sends
-    nothing (slow retrieval) costs two stalls, then the origin is asked.
+    `last_gain` is when peers last sent anything, or had nothing that we lack; `pace` is what they sent lately, in bytes
+    per second (infinite while that is not known), and `offered_bytes` what we lack of theirs. A peer that offers
+    everything and sends nothing, or next to nothing (slow retrieval), costs two stalls, then the origin is asked.
     """
-    return now - last_gain < 2 * timing.stall
+    drips = pace < LEAST_PACE and offered_bytes > pace * LONGEST_DRIP_SECONDS
+    return now - last_gain < 2 * timing.stall and not drips

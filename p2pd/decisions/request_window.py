@@ -8,7 +8,8 @@ then, and kept when it brought more.
 
 from dataclasses import dataclass, replace
 
-LEAST_REQUESTS = 2  # while one answer begins, the other fills the link
+FIRST_REQUESTS = 2  # while one answer begins, the other fills the link
+SLOW_RATE = 32_768  # bytes/s: on so narrow a link one request at a time ends, before whoever serves it loses patience
 MOST_REQUESTS = 8
 LOOK_SECONDS = 1.0  # of full use, before a rate is believed
 WORTH_KEEPING = 1.1  # times the rate before: less may be chance
@@ -19,13 +20,15 @@ HOLD_SECONDS = 8.0  # before one more is tried again
 class RequestWindow:
     """`limit` requests may be under way. Moments are seconds on one monotonic clock, rates bytes per second."""
 
-    limit: int = LEAST_REQUESTS
+    limit: int = FIRST_REQUESTS
     rate: float = 0.0  # with `limit` requests, or with one fewer while one more is on trial
     is_trial: bool = False
     hold_until: float = 0.0
 
     def after(self, rate: float, *, now: float) -> "RequestWindow":
         """What to do having seen `rate` over LOOK_SECONDS in which all requests were under way."""
+        if rate < SLOW_RATE:
+            return RequestWindow(limit=1, rate=rate, hold_until=now + HOLD_SECONDS)
         if self.is_trial:
             if rate >= self.rate * WORTH_KEEPING:
                 return self._with_one_more(rate)

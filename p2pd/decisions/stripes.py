@@ -99,7 +99,7 @@ def next_run(
         return None
     last = open_pieces.highest
     first = last
-    while first - 1 in open_pieces and last - first + 1 < longest:
+    while first > 0 and first - 1 in open_pieces and last - first + 1 < longest:
         first -= 1
     return PieceRun(first=first, count=last - first + 1)
 

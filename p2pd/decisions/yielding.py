@@ -20,10 +20,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 
 TARGET = 0.008  # seconds of queue that we keep when alone: a sixth of what a home router holds
 TARGET_PER_BASE = 0.5  # … and on long paths enough for a breath of a quarter
 LONGEST_TARGET = 0.03
+SHORT_PATH, SHORT_PATH_TARGET = 0.01, 0.014  # where the least windows of all connections are a queue already
 BREATH_QUEUE = 0.25  # of our queue is left in a breath: never empty, so that breathing costs nothing
 SHORT_BREATHS = ((0.3, 0.5), (0.8, 1.0))  # of every second of UTC
 LONG_BREATHS = ((0.7, 1.0),)  # where the round trip, with our queue, would leave too little of a short one
@@ -32,14 +34,15 @@ LEAST_QUEUE = 0.0015  # less than this is no queue: twice what a kernel's receiv
 FAINTEST_BREATH = 0.85  # a window that cannot go down so far proves nothing: rounding to segments takes some percent
 KEPT = 0.25  # of what we left of the queue, at least, is taken by people; else the sender was slow for itself
 SUSPICIOUS, PLAIN = 0.3, 0.85  # of what a person would take of our rate; a plain breath counts for two suspicious ones
-PRESSING, PRESSED_SECONDS = 1.25, 1.0  # a queue so many times longer than ours, for so long, is somebody else's
+TRIAL_PRESSED_SECONDS = 0.5
+PRESSING, PRESSED_SECONDS = 1.25, 0.7  # a queue so many times longer than ours, for so long, is somebody else's
 FLOOR_SHARE = 0.015  # of the best rate, for all ambassadors together
 LEAST_RATE = 8_000.0  # bytes per second; servers drop connections that stand still
-FIRST_HOLD, LONGEST_HOLD = 2, 8  # seconds, in powers of two
+FIRST_HOLD, LONGEST_HOLD, BUSY_HOLD = 4, 8, 1  # seconds, in powers of two: all ambassadors try at the same moments
 SEGMENT_WINDOW = 2_304  # bytes per connection: the least window that Linux will advertise
 FIRST_WINDOW = 36_500  # bytes for all connections
 DEEP_BEGINS, DEEP_SECONDS, DEEP_EVERY = 0.0, 0.2, 16  # seconds; a breath that empties the queue, to see the base
-_MEMORY = 2.0  # seconds of samples
+_MEMORY = 3.0  # seconds of samples
 _BASE_MINUTES = 10  # RFC 6817 §4.2: routes change
 _UNIX_MINUTE = 60.0
 
@@ -182,11 +185,11 @@ class Yielding:
         return self._round_trip - self.base
 
     def _target(self, sample: Sample) -> float:
-        """Seconds of queue to keep; with many connections, so much that a breath can go below it."""
-        target = max(TARGET, TARGET_PER_BASE * self.base)
-        if self.best:
-            target = max(target, 2.5 * sample.connections * SEGMENT_WINDOW / self.best)
-        return min(target, LONGEST_TARGET)
+        """Seconds of queue to keep; on short paths so much that with many connections, too, a breath can go below."""
+        target = min(max(TARGET, TARGET_PER_BASE * self.base), LONGEST_TARGET)
+        if self.base < SHORT_PATH and self.best:
+            target = max(target, min(2.5 * sample.connections * SEGMENT_WINDOW / self.best, SHORT_PATH_TARGET))
+        return target
 
     def _note_best(self, sample: Sample) -> None:
         if self._since is not None and sample.now - self._since > 0.5:
@@ -237,8 +240,8 @@ class Yielding:
         if (is_long or (self._is_least and self._queue > LEAST_QUEUE)) and not self._starting:
             self._pressed += seconds
         else:
-            self._pressed = 0.0
-        return self._pressed >= PRESSED_SECONDS
+            self._pressed = max(0.0, self._pressed - seconds)
+        return self._pressed >= (TRIAL_PRESSED_SECONDS if self._trial else PRESSED_SECONDS)
 
     def _breath_finds_someone(self, sample: Sample, ambassadors: int) -> bool:
         breaths = SHORT_BREATHS if self.base <= SHORT_BASE else LONG_BREATHS
@@ -277,7 +280,7 @@ class Yielding:
         self._suspicions = self._suspicions + (2 if fell > PLAIN else 1) if fell > SUSPICIOUS and is_kept else 0
         if not self._suspicions:
             self._trial, self._hold = False, FIRST_HOLD
-        return self._suspicions >= (2 if ambassadors == 1 else 3)
+        return self._suspicions >= 2
 
     # Yielding.
 
@@ -293,10 +296,10 @@ class Yielding:
     def _may_try(self, sample: Sample) -> bool:
         if sample.unix < self._until:
             return False
-        trips = self._round_trips(sample.now - 0.6)
-        is_busy = bool(trips) and min(trips) - self.base > LEAST_QUEUE
+        trips = self._round_trips(sample.now - 1.0) or self._round_trips(sample.now - _MEMORY)[-1:]
+        is_busy = bool(trips) and median(trips) - self.base > LEAST_QUEUE
         if is_busy and self._since is not None and sample.now - self._since < LONGEST_HOLD:
-            self._until += FIRST_HOLD
+            self._until += BUSY_HOLD
             return False
         return True
 

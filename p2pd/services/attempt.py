@@ -371,6 +371,7 @@ class AttemptRun:
             bytes_lan=sum(received.lan for received in got),
             bytes_origin=sum(received.origin for received in got),
             bytes_web=sum(received.web for received in got),
+            measured=got[-1].measured if got else None,
         )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The torrents that this endpoint takes part in: being fetched, or kept for others after they are complete."""
 
+import hashlib
 import math
 
 import trio
@@ -11,16 +12,18 @@ from p2pd.host.backoff import restart_delay
 from p2pd.host.exception_groups import first_of_group
 from p2pd.host.telemetry import log
 from p2pd.host.torrent_file import read_torrent
-from p2pd.ports import Origin, PayloadStoreFull, Swarm, TorrentSpec, Transfer, TransferFailed
+from p2pd.ports import Endpoint, Origin, PayloadStoreFull, Swarm, TorrentSpec, Transfer, TransferFailed
 from p2pd.ports_control import PayloadStore, StorageFailed, Trust
 from p2pd.services.fetching import Filler, Received, Release
 from p2pd.services.introductions import Introductions
 from p2pd.services.metrics import AgentMetrics
-from p2pd.services.site import Board, Identity
+from p2pd.services.origin_sharing import OriginSharing
+from p2pd.services.site import Board, Identity, Peer
 from signing.errors import ContentMismatch, SigningError
 from signing.reasons import Reason
 
 MAX_CARRIED = 256
+PEERS_AT_ONCE = 12  # dialled before anything else; from then on `Introductions` chooses
 
 _log = log("carrying")
 
@@ -75,6 +78,7 @@ class Carriages:
         self._identity = identity
         self._metrics = metrics
         self._timing = timing
+        self._sharing = OriginSharing()
         self._carried: dict[str, Carriage] = {}  # what `carry` asked for and `drop` has not taken back
         self._running: set[Carriage] = set()  # those, and dropped ones that are still closing their files
         self._new, self._starting = trio.open_memory_channel[Carriage](MAX_CARRIED)
@@ -172,11 +176,24 @@ class Carriages:
                 identity=self._identity,
                 metrics=self._metrics,
                 timing=self._timing,
+                sharing=self._sharing,
             )
             await filler.fill()
             self._metrics.transfer_seconds.observe(trio.current_time() - began)
+            self._tell_complete(carriage)
             carriage.finish(None)
             await trio.sleep(math.inf)
+
+    def _tell_complete(self, carriage: Carriage) -> None:
+        manifest, received = carriage.release.manifest.manifest, carriage.received
+        _log.info(
+            "transfer complete",
+            product=manifest.product,
+            version=manifest.version,
+            bytes_lan=received.lan,
+            bytes_origin=received.origin,
+            bytes_web=received.web,
+        )
 
     def _introductions(self, info_hash: str, transfer: Transfer) -> Introductions:
         return Introductions(info_hash, transfer, board=self._board, identity=self._identity, metrics=self._metrics)
@@ -201,4 +218,14 @@ class Carriages:
             info_hash=release.torrent.info_hash,
             directory=self._store.directory(content.sha256),
             name=self._identity.segment,
+            peers=self._first_peers(release.torrent.info_hash),
         )
+
+    def _first_peers(self, info_hash: str) -> tuple[Endpoint, ...]:
+        """Some who carry it already: others than most would choose, so that not all begin with the same ones."""
+
+        def order(peer: Peer) -> bytes:
+            return hashlib.sha256(f"{self._identity.device}\0{peer.device}".encode()).digest()
+
+        carriers = (peer for peer in self._board.peers.value.values() if info_hash in peer.info_hashes)
+        return tuple(peer.endpoint for peer in sorted(carriers, key=order)[:PEERS_AT_ONCE])

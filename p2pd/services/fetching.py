@@ -21,16 +21,19 @@ from p2pd.decisions.stripes import PieceRun, entry_point, next_run
 from p2pd.host.latest import Latest
 from p2pd.piece_set import PieceSet
 from p2pd.ports import Origin, Transfer, TransferProgress
+from p2pd.services.measuring import Measuring
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.origin_leg import OriginLeg
+from p2pd.services.origin_sharing import OriginSharing
 from p2pd.services.site import Board, Identity
 from p2pd.services.swarm_view import SwarmView
 from signing.manifest import SegmentTorrent, Transport
 from signing.reasons import Reason
+from signing.report import Measured
 from signing.verified import VerifiedManifest
 
 LEAST_PAUSE = 0.01  # what is due a rounding error from now is not waited for in circles
-GUARD_RUNS = 2  # so many runs of another's stripe are left to it, as being on their way
+LEAST_GUARD = 4  # pieces of another's stripe that are left to it, as being on their way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class Received:
     lan: int = 0
     origin: int = 0
     web: int = 0
+    measured: Measured | None = None  # by the transfer that completed it
     waiting: Latest[Reason | None] = field(default_factory=lambda: Latest[Reason | None](None))
 
 
@@ -66,6 +70,7 @@ class Filler:
         identity: Identity,
         metrics: AgentMetrics,
         timing: Timing,
+        sharing: OriginSharing,
     ) -> None:
         self._transfer = transfer
         self._received = received
@@ -89,12 +94,21 @@ class Filler:
             on_bytes=self._count,
             on_piece=self._swarm.bring,
             is_missing=self._is_missing,
+            sharing=sharing,
+            severity=release.manifest.manifest.severity,
         )
+        self._measuring = Measuring(transfer, board)
         self._lan_before = received.lan  # by earlier transfers of this torrent; each counts from nothing
         self._stirred = trio.Event()
 
     async def fill(self) -> None:
         """Return once every piece is verified and on disk. Raises TransferFailed, in a group."""
+        try:
+            await self._fill()
+        finally:
+            self._leg.close()
+
+    async def _fill(self) -> None:
         async with trio.open_nursery() as nursery:
             for wait in (
                 self._transfer.changed,
@@ -109,6 +123,7 @@ class Filler:
                 progress = self._transfer.progress()
                 self._observe(progress)
                 if progress.is_complete:
+                    self._received.measured = self._measuring.measured()
                     self._say(None)
                     nursery.cancel_scope.cancel()
                     return
@@ -133,29 +148,41 @@ class Filler:
     def _step(self, progress: TransferProgress, nursery: trio.Nursery) -> float:
         """Begin the requests that the rules allow now; the seconds until they may allow more without any news."""
         now = trio.current_time()
-        if self._leg.failure is not None:
+        if self._leg.is_failing or self._leg.is_outranked:
             self._swarm.excuse(now=now)
         if now < self._leg.again_at:
+            self._leg.stand_by(is_fetched=False)
             self._say(self._leg.failure)
             return max(self._leg.again_at - now, LEAST_PAUSE)
         site = self._swarm.site(progress, now=now)
-        count = ambassador_count(live=len(site.live), piece_count=progress.piece_count)
+        trusted = self._board.trusted.value
+        count = ambassador_count(
+            live=len(site.live),
+            piece_count=progress.piece_count,
+            piece_bytes=progress.piece_bytes,
+            rates=trusted.schedule.rates if trusted is not None and trusted.schedule is not None else None,
+        )
         role = decide_role(site, now=now, timing=self._timing, ambassador_count=count)
+        is_fetched = self._is_fetched(progress, site, now)
         if isinstance(role, Wait):
+            self._leg.stand_by(is_fetched=is_fetched)
             self._say(role.reason)
             return max(role.until - now, LEAST_PAUSE)
         if not self._board.passage.value.may_fetch:
+            self._leg.stand_by(is_fetched=is_fetched)
             self._say(self._board.passage.value.reason)
             return math.inf
-        self._board.sharers = len(role.ambassadors)
+        self._board.sharers = count + role.is_takeover
         while self._leg.has_room:
             run = self._next_run(progress, site, role, now)
             if run is None:
+                self._leg.stand_by(is_fetched=is_fetched or self._leg.is_busy)
                 break
             nursery.start_soon(self._leg.bring, run, progress)
             self._leg.begin(run)
         self._leg.look(now)
-        self._say(self._leg.failure or (role.reason if self._leg.is_busy else None))
+        reason = role.reason if self._leg.is_busy else None
+        self._say(self._leg.failure if self._leg.is_failing else reason)
         return LOOK_SECONDS
 
     def _next_run(self, progress: TransferProgress, site: SiteView, role: Fetch, now: float) -> PieceRun | None:
@@ -172,7 +199,7 @@ class Filler:
                 piece_count=progress.piece_count,
                 wanted=wanted,
                 longest=longest,
-                guard=GUARD_RUNS * longest,
+                guard=max(LEAST_GUARD, (self._leg.limit + 1) * longest),
                 silent=self._swarm.silent(role.ambassadors, progress, now=now),
             )
             if run is not None or self._leg.is_busy or not is_stalled(site, now=now, timing=self._timing):
@@ -185,6 +212,11 @@ class Filler:
             longest=longest,
             start_at=entry_point(self._me, progress.piece_count),
         )
+
+    def _is_fetched(self, progress: TransferProgress, site: SiteView, now: float) -> bool:
+        """Whether others of the site seem to bring what it lacks, so that less severe patches leave them the link."""
+        has_all = len(progress.have | progress.peers_have) == progress.piece_count
+        return not has_all and now < site.last_progress + self._timing.stall
 
     def _is_missing(self, piece: int) -> bool:
         progress = self._transfer.progress()
@@ -199,8 +231,10 @@ class Filler:
 
     def _observe(self, progress: TransferProgress) -> None:
         self._swarm.observe(progress, now=trio.current_time())
+        self._measuring.look(progress, from_origin=self._received.origin + self._received.web)
         lan = self._lan_before + progress.bytes_lan
         self._metrics.received("lan", lan - self._received.lan)
+        self._leg.note_received(lan - self._received.lan)
         self._received.lan = lan
 
     def _say(self, reason: Reason | None) -> None:

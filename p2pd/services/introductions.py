@@ -66,7 +66,7 @@ class Introductions:
         self._place = board.here.value
         self._health: dict[str, Health] = {}
         self._corruptions: Mapping[bytes, int] = {}
-        self._ignored: frozenset[str] = frozenset()
+        self._ignored: frozenset[bytes] = frozenset()
         self._watch: _Watch | None = None
 
     async def run(self) -> None:
@@ -206,14 +206,17 @@ class Introductions:
             _log.info("peer left alone", device=device, reason=reason, seconds=round(after.banned_until - now, 1))
 
     def _ignore(self, now: float) -> None:
-        ignored = frozenset(
-            device
+        """Whoever is banned for what it sent, or is no member of the site: an id is a claim, and costs nothing."""
+        strangers = (peer.peer_id for peer in self._transfer.neighbours() if peer.peer_id not in self._by_peer_id)
+        banned = (
+            peer_id_of(device)
             for device, health in self._health.items()
             if health.reason in _UNTRUSTWORTHY and is_banned(health, now=now)
         )
+        ignored = frozenset((*strangers, *banned))
         if ignored != self._ignored:
             self._ignored = ignored
-            self._transfer.ignore([peer_id_of(device) for device in ignored])
+            self._transfer.ignore(sorted(ignored))
 
     def _show(self, view: SwarmView, decided: Plan, now: float) -> None:
         links: dict[str, Link] = {}

@@ -54,9 +54,7 @@ class AgentMetrics:
         self._refusals = Counter(
             "p2pd_refusals_total", "Actions not taken or undone, by reason code", ["reason"], registry=registry
         )
-        self.spooled_reports = Gauge(
-            "p2pd_spooled_reports", "Signed reports that wait for the coordinator", registry=registry
-        )
+        self.spooled_reports = Gauge("p2pd_spooled_reports", "Reports that wait for the coordinator", registry=registry)
 
     def received(self, source: str, count: int) -> None:
         """Count payload bytes from `source`: lan, origin or web."""

@@ -6,15 +6,17 @@ from contextlib import aclosing
 
 import trio
 
-from p2pd.decisions.request_window import LOOK_SECONDS, RequestWindow
+from p2pd.decisions.request_window import LOOK_SECONDS, MOST_REQUESTS, RequestWindow
 from p2pd.decisions.stripes import PieceRun
 from p2pd.host.backoff import restart_delay
 from p2pd.host.telemetry import log
 from p2pd.piece_set import NO_PIECES, PieceSet
 from p2pd.ports import Origin, OriginFailure, Transfer, TransferProgress
+from p2pd.services.origin_sharing import OriginSharing
+from signing.manifest import Severity
 from signing.reasons import Reason
 
-FIRST_RUN_BYTES = 2**20  # of one request, before the origin's pace is known
+FIRST_RUN_BYTES = 2**19  # of one request, before the origin's pace is known
 LONGEST_RUN_BYTES = 8 * 2**20
 RUN_SECONDS = 1.0  # one request is to take: long against its round trip, short enough to lose or hand over
 
@@ -36,6 +38,8 @@ class OriginLeg:
         on_bytes: Callable[[str, int], None],
         on_piece: Callable[[int, TransferProgress], None],
         is_missing: Callable[[int], bool],
+        sharing: OriginSharing,
+        severity: Severity,
     ) -> None:
         self._sha256 = sha256
         self._transfer = transfer
@@ -45,23 +49,32 @@ class OriginLeg:
         self._is_missing = is_missing
         self._requests = 0
         self._under_way = NO_PIECES
-        self._window = RequestWindow()
+        self._share = sharing.join(severity, on_room=self._stir)
+        self._window = RequestWindow(limit=sharing.most_requests)
         self._bytes = 0  # since `_full_since`
         self._full_since: float | None = None  # as many requests as allowed were under way
         self._failures = 0
+        self._partial: dict[int, bytes] = {}  # the beginnings of pieces whose requests were cut off
         self._news = trio.Event()
         self.failure: Reason | None = None
         self.again_at = trio.current_time()  # when the origin may be asked again
 
     @property
     def has_room(self) -> bool:
-        """Whether one more request may begin."""
-        return self._requests < self._window.limit and trio.current_time() >= self.again_at
+        """Whether one more request may begin; asking for it says that it is wanted."""
+        if self._requests >= self._window.limit or trio.current_time() < self.again_at:
+            return False
+        return self._share.may_begin(self._window.limit)
 
     @property
     def is_busy(self) -> bool:
         """Whether any request is under way."""
         return self._requests > 0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last answer was a failure, and the next one is being waited for."""
+        return self.failure is not None and (self.is_busy or trio.current_time() < self.again_at)
 
     @property
     def under_way(self) -> PieceSet:
@@ -72,8 +85,33 @@ class OriginLeg:
         """What failed before says nothing any more: ask again at once."""
         self._failures, self.again_at = 0, trio.current_time()
 
+    @property
+    def limit(self) -> int:
+        """How many requests may be under way."""
+        return self._window.limit
+
+    def stand_by(self, *, is_fetched: bool) -> None:
+        """There is nothing to begin here now; `is_fetched`: but the site is bringing pieces over the same link."""
+        self._share.want(wants=is_fetched)
+
+    def note_received(self, count: int) -> None:
+        """So many bytes have come from peers."""
+        self._share.charge(count)
+
+    @property
+    def is_outranked(self) -> bool:
+        """Whether the site fetches something more severe, so that it says nothing if this does not move."""
+        return self._share.is_outranked
+
+    def close(self) -> None:
+        """There will be no more requests."""
+        self._share.leave()
+
+    def _stir(self) -> None:
+        self._news.set()
+
     async def changed(self) -> None:
-        """Return once a request has ended since the last return."""
+        """Return once a request has ended, or may begin after all, since the last return."""
         await self._news.wait()
         self._news = trio.Event()
 
@@ -96,6 +134,7 @@ class OriginLeg:
         """Count a request that `bring` is about to make."""
         self._requests += 1
         self._under_way |= run.pieces
+        self._share.begin()
 
     async def bring(self, run: PieceRun, progress: TransferProgress) -> None:
         """Make one request that was begun, and hand its pieces over as they come."""
@@ -112,27 +151,35 @@ class OriginLeg:
         finally:
             self._requests -= 1
             self._under_way -= run.pieces
+            self._share.end()
             self._news.set()
 
     async def _request(self, run: PieceRun, progress: TransferProgress) -> None:
-        start = run.first * progress.piece_bytes
-        length = min(run.count * progress.piece_bytes, progress.total_bytes - start)
-        piece, end, buffer = run.first, run.first + run.count, bytearray()
-        async with aclosing(self._origin.ranges(self._sha256, start, length)) as chunks:
-            async for chunk in chunks:
-                self._on_bytes(self._origin.source, len(chunk))
-                self._bytes += len(chunk)
-                buffer += chunk
-                while piece < end and len(buffer) >= (size := _piece_size(piece, progress)):
-                    await self._hand_over(piece, bytes(buffer[:size]))
-                    del buffer[:size]
-                    piece += 1
-                    if piece < end and not any(map(self._is_missing, range(piece, end))):
-                        return  # somebody else brings the same pieces: leave the rest to them
-        if piece < end:
-            raise OriginFailure(
-                Reason.ORIGIN_REFUSED, f"the origin sent {len(buffer)} bytes of piece {piece} and stopped"
-            )
+        piece, end = run.first, run.first + run.count
+        buffer = bytearray(self._partial.pop(piece, b""))
+        start = piece * progress.piece_bytes + len(buffer)
+        length = min(end * progress.piece_bytes, progress.total_bytes) - start
+        try:
+            async with aclosing(self._origin.ranges(self._sha256, start, length)) as chunks:
+                async for chunk in chunks:
+                    self._on_bytes(self._origin.source, len(chunk))
+                    self._bytes += len(chunk)
+                    self._share.charge(len(chunk))
+                    buffer += chunk
+                    while piece < end and len(buffer) >= (size := _piece_size(piece, progress)):
+                        data = bytes(memoryview(buffer)[:size])
+                        del buffer[:size]
+                        await self._hand_over(piece, data)
+                        piece += 1
+                        if piece < end and not any(map(self._is_missing, range(piece, end))):
+                            return  # somebody else brings the same pieces: leave the rest to them
+            if piece < end:
+                raise OriginFailure(
+                    Reason.ORIGIN_REFUSED, f"the origin sent {len(buffer)} bytes of piece {piece} and stopped"
+                )
+        finally:
+            if buffer and piece < end and len(self._partial) < MOST_REQUESTS:
+                self._partial[piece] = bytes(buffer)
 
     async def _hand_over(self, piece: int, data: bytes) -> None:
         before = self._transfer.progress()

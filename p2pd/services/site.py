@@ -2,7 +2,7 @@
 """What the services of one agent share: newest values only, each set by one service and read by the others."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from p2pd.decisions.eligibility import Refusal
@@ -73,7 +73,7 @@ class Board:
     """The shared values.
 
     `here` and `network_problem` are set by addresses, `trusted` by metadata, `peers` by discovery, `passage` by
-    limiting, the rest by the release services.
+    limiting, `origin_round_trip` by whoever makes the agent, the rest by the release services.
     """
 
     here: Latest[Whereabouts] = field(default_factory=lambda: Latest(Whereabouts()))
@@ -85,6 +85,7 @@ class Board:
     listening_since: Latest[float] = field(default_factory=lambda: Latest(math.inf))  # to the LAN, by trio's clock
     passage: Latest[Passage] = field(default_factory=lambda: Latest(Passage()))  # by the network and power of now
     sharers: int = 1  # how many endpoints of the site fetch from the origin, this one among them
+    origin_round_trip: Callable[[], float | None] = lambda: None  # seconds; asks the pacer of downloads
     carried: Latest[frozenset[str]] = field(default_factory=lambda: Latest[frozenset[str]](frozenset()))
     links: Latest[Mapping[str, Mapping[str, Link]]] = field(  # by info-hash and device
         default_factory=lambda: Latest[Mapping[str, Mapping[str, Link]]]({})

@@ -5,6 +5,7 @@ Turns the board's sightings and the torrent's connections into the `SiteView` th
 """
 
 import math
+from collections import deque
 from collections.abc import Mapping
 
 from p2pd.decisions.ambassadors import SiteView, Timing, peers_are_trusted, rank
@@ -17,6 +18,7 @@ from p2pd.services.site import Board, Identity
 from signing.reasons import Reason
 from signing.schedule import Member
 
+PACE_SECONDS = 1.0  # between two notes of what peers have sent
 EXPECTED_SECONDS = 10.0  # how long an announcement counts as a life sign before a handshake must have followed
 JOIN_SECONDS = 4.0  # how long one who is on the LAN may take to hear of a release that we have just heard of
 
@@ -44,6 +46,7 @@ class SwarmView:
         self._first = ""  # in rank, of those that live
         self._served_at = began  # when peers last sent something, or had nothing to send
         self._bytes_lan = 0
+        self._paces: deque[tuple[float, int]] = deque()  # of bytes from peers, while they offer something
         self._had_it_before = self._announcing()
         self._divided: tuple[str, ...] = ()
         self._fronts: dict[str, tuple[int, float]] = {}  # by ambassador: the next piece of its stripe, and since when
@@ -66,11 +69,31 @@ class SwarmView:
         if progress.bytes_lan > self._bytes_lan or not progress.peers_have - progress.have:
             self._served_at = now
         self._bytes_lan = progress.bytes_lan
+        if not progress.peers_have - progress.have:
+            self._paces.clear()
+        elif not self._paces or now >= self._paces[-1][0] + PACE_SECONDS:
+            self._paces.append((now, progress.bytes_lan))
 
     def offered(self, progress: TransferProgress, *, now: float) -> PieceSet:
         """The pieces that can be left to peers."""
-        trusted = peers_are_trusted(last_gain=self._served_at, now=now, timing=self._timing)
+        trusted = peers_are_trusted(
+            last_gain=self._served_at,
+            pace=self._pace(now),
+            offered_bytes=len(progress.peers_have - progress.have) * progress.piece_bytes,
+            now=now,
+            timing=self._timing,
+        )
         return progress.peers_have if trusted else NO_PIECES
+
+    def _pace(self, now: float) -> float:
+        """Bytes per second from peers over the last two stalls in which they offered something."""
+        since = now - 2 * self._timing.stall
+        while len(self._paces) > 1 and self._paces[1][0] <= since:
+            self._paces.popleft()
+        if not self._paces or self._paces[0][0] > since:
+            return math.inf
+        began, count = self._paces[0]
+        return (self._bytes_lan - count) / (now - began)
 
     def silent(self, ambassadors: tuple[str, ...], progress: TransferProgress, *, now: float) -> frozenset[str]:
         """Those who have not brought the next piece of their stripe for a stall; who helps them begins at its end."""

@@ -70,6 +70,11 @@ class Pacer:
     def _ambassadors(self) -> int:
         return max(1, self._sharers())
 
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the origin and back without a queue of ours; None: not known yet."""
+        return self._yielding.base if self._yielding is not None else None
+
     def learn(self, window: ReceiveWindow) -> None:
         """Take the handshake of a connection to the origin for a round trip without a queue of ours.
 
@@ -77,7 +82,7 @@ class Pacer:
         the queue would take that queue for a part of the way.
         """
         facts = window.look()
-        if facts is not None and facts.least is not None:
+        if facts is not None and facts.least is not None and not facts.is_loopback:
             self._learn_base(facts.least)
 
     def forget_link(self) -> None:
@@ -139,26 +144,6 @@ class Pacer:
     def _observe(self, yielding: Yielding, sample: Sample) -> Pace:
         before = yielding.stance
         pace = yielding.observe(sample, ambassadors=self._ambassadors)
-        self.n = getattr(self, "n", 0) + 1
-        self.acc = getattr(self, "acc", 0) + sample.received
-        if self.n % 8 == 0:
-            _log.info(
-                "S",
-                s=yielding.stance.value[0] + ("*" if yielding._trial else ""),
-                base=round(yielding.base * 1e3, 1),
-                rtt=round(1e3 * (sample.round_trip or 0), 1),
-                q=round(yielding._queue * 1e3, 1),
-                T=round(yielding._target(sample) * 1e3, 1),
-                W=pace.window,
-                r=pace.rate,
-                mb=round(self.acc * 8e-6 / 0.2, 1),
-                n=sample.connections,
-                k=self._ambassadors,
-                p=round(yielding._pressed, 2),
-                sus=yielding._suspicions,
-                st=yielding._starting,
-            )
-            self.acc = 0
         if yielding.stance is not before:
             _log.info(
                 yielding.stance.value,
@@ -171,20 +156,24 @@ class Pacer:
         return pace
 
     def _look(self) -> tuple[float | None, int, bool]:
-        """The least round trip of what came, bytes since the last look, and whether anything is known."""
+        """The least round trip of what came, bytes since the last look, and whether anything is known of a link.
+
+        On loopback there is none: delays are those of a busy processor, and slowing down would help nobody.
+        """
         trips: list[float] = []
         total, is_known = 0, False
         for download in self._downloads:
             facts = download.window.look()
             if facts is None:
                 continue
-            is_known = True
-            if download.received is None:
-                self._learn_base(facts.least or facts.round_trip or _UNKNOWN_BASE)
-            elif facts.received > download.received:
+            is_on_link = not facts.is_loopback
+            is_known = is_known or is_on_link
+            if download.received is not None and facts.received > download.received:
                 total += facts.received - download.received
-                if facts.round_trip is not None:
+                if facts.round_trip is not None and is_on_link:
                     trips.append(facts.round_trip)
+            elif download.received is None and is_on_link:
+                self._learn_base(facts.least or facts.round_trip or _UNKNOWN_BASE)
             download.received = facts.received
         return min(trips, default=None), total, is_known
 

@@ -30,6 +30,7 @@ from signing.codec import Document
 from signing.devices import MAX_PEM_BYTES
 from signing.envelope import max_envelope_bytes
 from signing.errors import BadInput
+from signing.many_targets import MAX_NAMES
 from signing.reasons import Reason
 from signing.renewal import RenewalRequest
 from signing.report import Report
@@ -49,6 +50,7 @@ def envelope_body_bytes(document: type[Document], count: int = 1) -> int:
 
 
 MAX_AGENT_BODY_BYTES = envelope_body_bytes(Report, MAX_REPORTS)
+_MAX_NAMES_BYTES = MAX_NAMES * 520
 _MAX_ENROL_BYTES = 2 * MAX_PEM_BYTES
 
 
@@ -82,6 +84,14 @@ def public_app(
         response = await serve(request.path_params["name"], request)
         # A name that is not there today may be published tomorrow.
         return response or error(404, None, "there is no such file", {"cache-control": "no-cache"})
+
+    async def post_targets(request: Request) -> Response:
+        raw = await read_json(request, _MAX_NAMES_BYTES)
+        names = raw.get("names") if isinstance(raw, dict) else None
+        is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not isinstance(names, list) or not is_list or not 1 <= len(names) <= MAX_NAMES:
+            raise BadInput("request body", f"must be {{'names': [...]}} with 1 to {MAX_NAMES} of them")
+        return await files.serve_targets(names)
 
     async def get_changes(request: Request) -> Response:
         known, seconds = _poll_arguments(request)
@@ -122,6 +132,7 @@ def public_app(
         routes=[
             Route("/metadata/{name}", get_file),
             Route("/targets/{name:path}", get_file),
+            Route("/targets", post_targets, methods=["POST"]),
             Route("/payloads/{name}", get_file),
             Route("/changes", get_changes),
             Route("/ca.pem", get_ca),

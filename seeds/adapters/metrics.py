@@ -58,6 +58,7 @@ class CoordinatorMetrics:
             ["product"],
             registry=self.registry,
         )
+        self._shown: dict[str, Rollout] = {}
         self._devices = Gauge("seeds_devices", "Enrolled devices.", ["segment"], registry=self.registry)
 
     def show_expiries(self, expiries: Mapping[str, float]) -> None:
@@ -70,9 +71,13 @@ class CoordinatorMetrics:
 
     def show_rollouts(self, newest: Mapping[str, Rollout]) -> None:
         """Show the newest rollout of every product, of at most MAX_PRODUCTS of them."""
+        shown = {product: newest[product] for product in sorted(newest)[:MAX_PRODUCTS]}
+        if shown == self._shown:
+            return  # a busy fleet makes a step every second, and a thousand labels take a while
+        self._shown = shown
         self._rollouts.clear()
         self._open_rings.clear()
-        for product in sorted(newest)[:MAX_PRODUCTS]:
+        for product in shown:
             for state in RolloutState:
                 self._rollouts.labels(product=product, state=state).set(newest[product].state is state)
             self._open_rings.labels(product=product).set(newest[product].open_rings)

@@ -12,6 +12,12 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "CREATE TABLE resumptions (id INTEGER NOT NULL, manifest_sha256 TEXT NOT NULL, PRIMARY KEY (id), "
         "FOREIGN KEY(manifest_sha256) REFERENCES rollouts (manifest_sha256))",
     ),
+    2: (
+        "CREATE TABLE measurements (device TEXT NOT NULL, time INTEGER NOT NULL, wan_bytes_per_s FLOAT, "
+        "intake_bytes_per_s FLOAT, origin_bytes_per_s FLOAT, lan_in_bytes_per_s FLOAT, lan_out_bytes_per_s FLOAT, "
+        "origin_round_trip FLOAT, peer_round_trip FLOAT, PRIMARY KEY (device), "
+        "FOREIGN KEY(device) REFERENCES devices (device))",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from starlette.responses import FileResponse, Response
 
 from p2pd.host.atomic_file import read_bounded
 from signing.errors import BadInput
+from signing.many_targets import MAX_TARGET_BYTES, pack
 
 _FOREVER = "public, max-age=31536000, immutable"
 _MAX_TIMESTAMP_BYTES = 65_536
@@ -58,6 +60,22 @@ class StaticFiles:
         if matched is None:
             return None
         return await _immutable(self.targets, path, "application/octet-stream", matched[1], request)
+
+    async def serve_targets(self, names: Sequence[str]) -> Response:
+        """Many small target files in one answer, under their hash-prefixed names: see `signing.many_targets`."""
+        answer = await trio.to_thread.run_sync(pack, map(self._small_target, names))
+        return Response(answer, media_type="application/octet-stream", headers={"cache-control": "no-store"})
+
+    def _small_target(self, name: str) -> bytes | None:
+        if len(name) > _MAX_NAME_CHARS or not _TARGET.fullmatch(name):
+            return None
+        found = _regular_file(self.targets, name)
+        if found is None:
+            return None
+        try:
+            return read_bounded(found[0], MAX_TARGET_BYTES)
+        except (OSError, BadInput):
+            return None
 
     async def serve_payload(self, sha256: str, request: Request) -> Response | None:
         """A payload's transport file, by its SHA-256; whole or by range."""

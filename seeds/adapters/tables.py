@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -85,6 +85,20 @@ device_releases = Table(
     Column("seconds", Float, nullable=False),
     Column("forgiven", Boolean, nullable=False, server_default=text("0")),
     Index("by_manifest", "manifest_sha256"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("device", Text, ForeignKey("devices.device"), primary_key=True),
+    Column("time", Integer, nullable=False),
+    Column("wan_bytes_per_s", Float),
+    Column("intake_bytes_per_s", Float),
+    Column("origin_bytes_per_s", Float),
+    Column("lan_in_bytes_per_s", Float),
+    Column("lan_out_bytes_per_s", Float),
+    Column("origin_round_trip", Float),
+    Column("peer_round_trip", Float),
 )
 
 rollouts = Table(

@@ -2,22 +2,36 @@
 """Rows to values and back, within one transaction of the store. Made by `Store` only."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, insert, select, update
 
-from seeds.adapters.tables import audit, device_releases, devices, reports, resumptions, rollouts, tokens
-from seeds.records import UNDONE, AuditEvent, Device, DeviceRelease, Resumption, Rollout, RolloutState, Said, Token
+from seeds.adapters.tables import audit, device_releases, devices, measurements, reports, resumptions, rollouts, tokens
+from seeds.records import (
+    UNDONE,
+    AuditEvent,
+    Device,
+    DeviceRelease,
+    Measurement,
+    Resumption,
+    Rollout,
+    RolloutState,
+    Said,
+    Token,
+)
 from signing.reasons import Reason
-from signing.report import InstallState, Report
+from signing.report import InstallState, Measured, Report
 from signing.schedule import Draft
 
 # SQLite takes at most 32,766 parameters in a statement; a page of this size stays far below.
 _PAGE = 500
+_JUDGED = UNDONE | {InstallState.COMMITTED}  # to rollouts all other states are one: nothing to go by yet
 _DEVICE = tuple(column for column in devices.c if column is not devices.c.removed_at)
 _PRESENT = devices.c.removed_at.is_(None)
+
+T = TypeVar("T")
 
 
 class Transaction:
@@ -58,8 +72,9 @@ class Transaction:
         self.forget_releases(name)
 
     def forget_releases(self, device: str) -> None:
-        """Drop the release states of a device: what an earlier key said is no evidence any more."""
-        self.connection.execute(delete(device_releases).where(device_releases.c.device == device))
+        """Drop the release states of a device, and what it measured: what an earlier key said counts no more."""
+        for table in (device_releases, measurements):
+            self.connection.execute(delete(table).where(table.c.device == device))
 
     def token(self, secret_sha256: str) -> Token | None:
         """The token whose secret has that digest."""
@@ -84,24 +99,82 @@ class Transaction:
         )
         return self.connection.execute(found).scalar_one_or_none()
 
+    def envelopes(self, device: str, enrolment: int, sequences: Collection[int]) -> dict[int, bytes]:
+        """Those of these sequence numbers under which an envelope was kept, with it."""
+        found: dict[int, bytes] = {}
+        for page in _pages(sorted(sequences)):
+            wanted = select(reports.c.sequence, reports.c.envelope).where(
+                reports.c.device == device, reports.c.enrolment == enrolment, reports.c.sequence.in_(page)
+            )
+            for sequence, envelope in self.connection.execute(wanted):
+                found[sequence] = envelope
+        return found
+
     def add_report(self, report: Report, *, enrolment: int, envelope: bytes, received_at: int) -> None:
         """Keep the envelope, and its report as the release's state if the device has said nothing newer."""
-        self.connection.execute(
-            insert(reports).values(
-                device=report.device,
-                enrolment=enrolment,
-                sequence=report.sequence,
-                received_at=received_at,
-                envelope=envelope,
+        self.add_reports(report.device, enrolment, [(report, envelope)], received_at=received_at)
+
+    def add_reports(
+        self, device: str, enrolment: int, new: Sequence[tuple[Report, bytes]], *, received_at: int
+    ) -> bool:
+        """As `add_report`, for many of one device, each with its envelope.
+
+        True: what rollouts are judged by, or what is known of the device's links, may be another than before.
+        """
+        if not new:
+            return False
+        rows = [
+            {
+                "device": device,
+                "enrolment": enrolment,
+                "sequence": report.sequence,
+                "received_at": received_at,
+                "envelope": envelope,
+            }
+            for report, envelope in new
+        ]
+        self.connection.execute(insert(reports), rows)
+        in_order = sorted((report for report, _ in new), key=lambda report: report.sequence)
+        known = self._known_states(device, {report.manifest_sha256 for report in in_order})
+        newest: dict[str, dict[str, Any]] = {}
+        is_news = False
+        for report in in_order:
+            before = newest.get(report.manifest_sha256) or known.get(report.manifest_sha256)
+            if before is None or before["sequence"] < report.sequence:
+                # The end of a rollback belongs to the attempt that was forgiven; a new attempt is judged anew.
+                forgiven = before is not None and before["forgiven"] and report.state in UNDONE
+                newest[report.manifest_sha256] = {**_release_row(report), "forgiven": forgiven}
+                is_news |= bool({report.state, before and before["state"]} & _JUDGED)
+            if report.measured is not None:
+                self._keep_measured(report.device, report.measured, received_at)
+                is_news = True
+        changed = [row for manifest, row in newest.items() if manifest in known]
+        added = [row for manifest, row in newest.items() if manifest not in known]
+        if changed:
+            key = ("device", "manifest_sha256")
+            match = [device_releases.c[name] == bindparam(f"key_{name}") for name in key]
+            keyed = [row | {f"key_{name}": row[name] for name in key} for row in changed]
+            values: dict[str, Any] = {name: bindparam(name) for name in changed[0]}
+            self.connection.execute(update(device_releases).where(*match).values(values), keyed)
+        if added:
+            self.connection.execute(insert(device_releases), added)
+        return is_news
+
+    def _known_states(self, device: str, manifests: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        """What the device said last about each of these releases, as far as newer reports are compared with it."""
+        at, found = device_releases.c, dict[str, Mapping[str, Any]]()
+        for page in _pages(sorted(manifests)):
+            wanted = select(at.manifest_sha256, at.sequence, at.state, at.forgiven).where(
+                at.device == device, at.manifest_sha256.in_(page)
             )
-        )
-        key = {"device": report.device, "manifest_sha256": report.manifest_sha256}
-        newest = select(device_releases.c.sequence, device_releases.c.forgiven).where(*_matches(device_releases, key))
-        known = self.connection.execute(newest).first()
-        if known is None or known.sequence < report.sequence:
-            # The end of a rollback belongs to the attempt that was forgiven; a new attempt is judged anew.
-            forgiven = known is not None and known.forgiven and report.state in UNDONE
-            self._put(device_releases, key, {**_release_row(report), "forgiven": forgiven})
+            for row in self.connection.execute(wanted).mappings():
+                found[row["manifest_sha256"]] = dict(row)
+        return found
+
+    def measurements(self) -> tuple[Measurement, ...]:
+        """What each device has measured last."""
+        rows = self.connection.execute(select(measurements).order_by(measurements.c.device)).mappings()
+        return tuple(_measurement(row) for row in rows)
 
     def releases_of(self, device: str) -> tuple[DeviceRelease, ...]:
         """The latest state of every release on a device."""
@@ -143,12 +216,12 @@ class Transaction:
 
     def put_rollout(self, rollout: Rollout) -> None:
         """Insert the rollout, or replace what is known of it."""
-        values = {
-            **asdict(rollout),
-            "segments": json.dumps(rollout.segments),
-            "drafted": json.dumps([[entry.device, entry.ring] for entry in rollout.drafted]),
-        }
-        self._put(rollouts, {"manifest_sha256": rollout.manifest_sha256}, values)
+        self._put(rollouts, {"manifest_sha256": rollout.manifest_sha256}, _rollout_row(rollout))
+
+    def add_rollouts(self, new: Sequence[Rollout]) -> None:
+        """Insert rollouts of which nothing is known."""
+        if new:
+            self.connection.execute(insert(rollouts), [_rollout_row(rollout) for rollout in new])
 
     def ask_resumption(self, manifest_sha256: str) -> None:
         """Keep the wish for a halted rollout to go on."""
@@ -165,12 +238,22 @@ class Transaction:
 
     def add_audit(self, event: AuditEvent) -> None:
         """Append an event."""
-        self.connection.execute(insert(audit).values(**asdict(event)))
+        self.add_audits([event])
+
+    def add_audits(self, events: Sequence[AuditEvent]) -> None:
+        """Append events."""
+        if events:
+            self.connection.execute(insert(audit), [asdict(event) for event in events])
 
     def audit_of(self, subject: str, *, limit: int = 100) -> tuple[AuditEvent, ...]:
         """The newest events about a subject, newest first."""
         found = select(audit).where(audit.c.subject == subject).order_by(audit.c.id.desc()).limit(limit)
         return tuple(_audit_event(row) for row in self.connection.execute(found).mappings())
+
+    def _keep_measured(self, device: str, measured: Measured, now: int) -> None:
+        """What a transfer was too short to show stays as it was known."""
+        known = {name: value for name, value in asdict(measured).items() if value is not None}
+        self._put(measurements, {"device": device}, {"device": device, "time": now, **known})
 
     def _put(self, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         # Portable in place of a dialect's upsert: the write lock is held, so nothing comes between the two.
@@ -179,14 +262,24 @@ class Transaction:
             self.connection.execute(insert(table).values(**values))
 
 
+def _pages(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), _PAGE):
+        yield values[start : start + _PAGE]
+
+
 def _matches(table: Table, key: Mapping[str, Any]) -> list[Any]:
     return [table.c[name] == value for name, value in key.items()]
 
 
 def _release_row(report: Report) -> dict[str, Any]:
     row = asdict(report)
-    del row["previous_version"]
+    del row["previous_version"], row["measured"]
     return row
+
+
+def _measurement(row: RowMapping) -> Measurement:
+    values = dict(row)
+    return Measurement(device=values.pop("device"), time=values.pop("time"), measured=Measured(**values))
 
 
 def _reason(code: str | None) -> Reason | None:
@@ -197,6 +290,14 @@ def _device_release(row: RowMapping) -> DeviceRelease:
     values = dict(row)
     values.update(state=InstallState(values["state"]), reason=_reason(values["reason"]))
     return DeviceRelease(**values)
+
+
+def _rollout_row(rollout: Rollout) -> dict[str, Any]:
+    return {
+        **asdict(rollout),
+        "segments": json.dumps(rollout.segments),
+        "drafted": json.dumps([[entry.device, entry.ring] for entry in rollout.drafted]),
+    }
 
 
 def _rollout(row: RowMapping) -> Rollout:

@@ -2,6 +2,7 @@
 """`p2pctl demo`: the whole system before your eyes, in real processes on this machine's loopback addresses."""
 
 import json
+import shutil
 import sys
 import tempfile
 from functools import partial
@@ -17,7 +18,7 @@ from p2pd.host.shutdown import run_until_signalled
 from seeds.demo.processes import CommandFailed, stage
 from seeds.demo.screen import Screen
 from seeds.demo.story import NotObserved, Told, tell
-from seeds.demo.summary import all_went_well, facts_of, summary_table
+from seeds.demo.summary import all_went_well, facts_of, last_words, summary_table
 from signing.errors import BadInput
 
 INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
@@ -32,16 +33,16 @@ def demo(package: str, keep: Path | None, *, as_json: bool) -> None:
     screen = Screen(Console(), quiet=as_json)
     told: list[Told] = []
     problem: Exception | None = None
+    directory: Path | None = None
     try:
-        if keep is not None:
-            keep.mkdir(parents=True)
-            signalled = trio.run(partial(_play, package, keep.absolute(), screen, told))
-        else:
-            with tempfile.TemporaryDirectory(prefix="p2pd-demo-") as directory:
-                signalled = trio.run(partial(_play, package, Path(directory), screen, told))
+        directory = _new_directory(keep)
+        signalled = trio.run(partial(_play, package, directory, screen, told))
     except* (BadInput, CommandFailed, NotObserved, OSError) as problems:
         problem = first_of_group(problems)
         signalled = False
+    # Messages of the others name logs.
+    if keep is None and directory is not None and not isinstance(problem, CommandFailed | NotObserved):
+        shutil.rmtree(directory)
     if problem is not None:
         click.echo(f"p2pctl demo: {problem}", err=True)
         sys.exit(BAD_INPUT if isinstance(problem, BadInput) else 1)
@@ -53,14 +54,17 @@ def demo(package: str, keep: Path | None, *, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
     else:
         screen.table(summary_table(facts))
-        screen.say(
-            f"The origin sent {facts['origin_copies']} copies of the update for {len(facts['agents'])} agents. "
-            f"The broken release halted the rollout at the canary, which went back by itself. "
-            f"All of it in {facts['seconds']:.0f} s."
-        )
+        screen.say(last_words(facts))
     if not all_went_well(facts):
         click.echo("p2pctl demo: not everything that it promises was observed", err=True)
         sys.exit(1)
+
+
+def _new_directory(keep: Path | None) -> Path:
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="p2pd-demo-"))
+    keep.mkdir(parents=True)
+    return keep.absolute()
 
 
 async def _play(package: str, directory: Path, screen: Screen, told: list[Told]) -> bool:

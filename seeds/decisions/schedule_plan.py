@@ -6,11 +6,13 @@ or withdrawn, the newest complete earlier release is offered too, so that an end
 version that proved itself instead of none.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from seeds.decisions.rollout_machine import by_age
-from seeds.records import Device, Rollout, RolloutState
+from seeds.decisions.site_rates import published_weights, site_rates, weights
+from seeds.records import Device, Measurement, Rollout, RolloutState
 from signing.policy import Policy
 from signing.reasons import Reason
 from signing.schedule import Member, Offer, Schedule
@@ -46,24 +48,33 @@ def plan_schedules(
     *,
     now: float,
     emptied: Iterable[str] = (),
+    measurements: Iterable[Measurement] = (),
+    published: Mapping[str, Schedule | None] = MappingProxyType({}),
 ) -> dict[str, Schedule]:
-    """One schedule for every site that has an endpoint, and for those in `emptied`, by site."""
+    """One schedule for every site that has an endpoint, and for those in `emptied`, by site.
+
+    What `published` ones say of a site's links stands until the measurements clearly say something else.
+    """
     members: dict[str, list[str]] = {site: [] for site in emptied}
     for device in devices:
         members.setdefault(device.site, []).append(device.device)
     releases = offered(rollouts)
+    measured = {each.device: each for each in measurements}
     issued = int(now)
-    return {
-        site: Schedule(
+    planned: dict[str, Schedule] = {}
+    for site, names in sorted(members.items()):
+        standing, seen = published.get(site), [measured[name] for name in names if name in measured]
+        weight = weights(names, seen, published_weights(standing))
+        planned[site] = Schedule(
             site=site,
             policy_version=policy.version,
             issued=issued,
             expires=issued + int(policy.limits.schedule_seconds),
-            members=tuple(Member(device=name) for name in sorted(names)),
+            members=tuple(Member(device=name, weight=weight[name]) for name in sorted(names)),
             offers=tuple(_offer(rollout, policy, frozenset(names)) for rollout in releases),
+            rates=site_rates(seen, standing.rates if standing is not None else None),
         )
-        for site, names in sorted(members.items())
-    }
+    return planned
 
 
 def _offer(rollout: Rollout, policy: Policy, site_members: frozenset[str]) -> Offer:

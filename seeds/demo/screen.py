@@ -84,4 +84,6 @@ def agents_table(sights: Sequence[AgentSight]) -> Table:
 
 def in_bytes(count: int) -> str:
     """A byte count for people."""
-    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.0f} kB"
+    if count >= 1_000_000:
+        return f"{count / 1e6:.2f} MB"
+    return f"{count / 1e3:.0f} kB" if count >= 10_000 else f"{count} B"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import trio
@@ -35,13 +36,28 @@ class NotObserved(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Release:
+    """A good release, committed by every agent. `origin_bytes` of its payload left the origin, by its own count."""
+
+    version: str
+    full_bytes: int  # as it travels to who has nothing
+    delta_bytes: int | None  # as it travels to who has the release before; None: there is no such delta
+    origin_bytes: int
+    sights: tuple[AgentSight, ...]
+
+    @property
+    def origin_copies(self) -> float:
+        """What the origin sent, as a share of one full copy."""
+        return self.origin_bytes / self.full_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Told:
-    """What was observed. `copies` are payload bytes out of the origin ÷ transport size, as the origin counted them."""
+    """What was observed."""
 
     software: Software
-    first: tuple[AgentSight, ...]
-    update: tuple[AgentSight, ...]
-    update_copies: float
+    first: Release
+    update: Release
     final: tuple[AgentSight, ...]
     halted_with: str
     restored: bool
@@ -63,15 +79,12 @@ async def tell(package: str, stage: Stage, screen: Screen) -> Told:
     play = Play(stage, screen, software, coordinator, homes)
 
     first = await play.release("Act 1: a public release", software.first.version, software.first.path)
-    before = await play.origin_bytes()
     update = await play.release("Act 2: its successor", software.second.version, software.second.path)
-    served = await play.origin_bytes() - before
     final, halted_with = await play.broken_release()
     return Told(
         software=software,
         first=first,
         update=update,
-        update_copies=served / play.transport_bytes[software.second.version],
         final=final,
         halted_with=halted_with,
         restored=await trio.to_thread.run_sync(play.canary_is_restored),
@@ -90,12 +103,12 @@ class Play:
         self._software = software
         self._coordinator = coordinator
         self._homes = homes
-        self.transport_bytes: dict[str, int] = {}
 
-    async def release(self, title: str, version: str, source: Path) -> tuple[AgentSight, ...]:
+    async def release(self, title: str, version: str, source: Path) -> Release:
         """Publish a good release and watch it being committed by every agent."""
         with self._screen.act(f"{title}: {self._software.package} {version}"):
-            await self._publish(version, source)
+            before = await self._origin_bytes()
+            built = await self._publish(version, source)
 
             def all_committed(sights: Sequence[AgentSight]) -> bool:
                 return all(
@@ -103,7 +116,15 @@ class Play:
                     for sight in sights
                 )
 
-            return await self._watch_until(all_committed, f"every agent has committed {version}")
+            sights = await self._watch_until(all_committed, f"every agent has committed {version}")
+            deltas = [delta["content"]["size"] for delta in built.get("deltas", ())]
+            return Release(
+                version=version,
+                full_bytes=built["transports"][0]["content"]["size"],
+                delta_bytes=min(deltas, default=None),
+                origin_bytes=await self._origin_bytes() - before,
+                sights=sights,
+            )
 
     async def broken_release(self) -> tuple[tuple[AgentSight, ...], str]:
         """Publish the broken build; see it go back on the canary, and every other agent refuse it."""
@@ -124,7 +145,7 @@ class Play:
             _refuse_others(sights, canary, version)
             return sights, halted_with
 
-    async def origin_bytes(self) -> int:
+    async def _origin_bytes(self) -> int:
         """Payload bytes that left the origin so far, by its own Prometheus metrics."""
         async with httpx.AsyncClient(trust_env=False) as client:
             page = (await client.get(f"http://{self._coordinator}:{METRICS_PORT}/metrics")).text
@@ -143,7 +164,8 @@ class Play:
         module = current / software.module / "__init__.py"
         return len(metadata) == 1 and "build_went_wrong" not in module.read_text()
 
-    async def _publish(self, version: str, source: Path) -> None:
+    async def _publish(self, version: str, source: Path) -> dict[str, Any]:
+        """Build, sign and publish; the facts that `p2pctl patch build --json` tells."""
         name = self._software.package
         options = ["--probation", str(PROBATION_SECONDS), "--interval", str(INTERVAL_SECONDS)]
         health = self._stage.directory / "health.toml"
@@ -153,10 +175,11 @@ class Play:
         built = await self._stage.run(
             "p2pctl", "patch", "build", "--json", name, version, str(source), "--health", str(health), *options
         )
-        self.transport_bytes[version] = json.loads(built)["transports"][0]["content"]["size"]
         self._screen.command("p2pctl patch sign && p2pctl patch publish")
         await self._stage.run("p2pctl", "patch", "sign")
         await self._stage.run("p2pctl", "patch", "publish")
+        facts: dict[str, Any] = json.loads(built)
+        return facts
 
     async def _look(self) -> tuple[AgentSight, ...]:
         sights: dict[str, AgentSight] = {}

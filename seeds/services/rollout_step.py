@@ -17,7 +17,7 @@ from seeds.decisions.fleet_step import Settled, retire, settle, watched
 from seeds.decisions.resumption import resume_asked
 from seeds.decisions.rollout_machine import by_age
 from seeds.decisions.schedule_plan import needs_publishing, plan_schedules
-from seeds.records import AuditEvent, Device, Resumption, Rollout, rollout_of
+from seeds.records import AuditEvent, Device, Measurement, Resumption, Rollout, rollout_of
 from seeds.services.online_keys import OnlineKeys
 from seeds.services.rollouts import RolloutsStalled, StepOutcome
 from signing.codec import decode, encode
@@ -26,6 +26,7 @@ from signing.manifest import Manifest
 from signing.policy import POLICY_TARGET, Policy
 from signing.recall import RECALL_TARGET, RecallList
 from signing.repository import Repository
+from signing.repository_files import PublishedTargets
 from signing.schedule import Schedule, schedule_target
 
 _log = log(__name__)
@@ -61,6 +62,7 @@ class RolloutStep:
         published = self._read_published()
         with self._store.reading() as transaction:
             devices, known, asked = transaction.devices(), transaction.rollouts(), transaction.resumptions()
+            measurements = transaction.measurements()
         resumed = resume_asked(known, {resumption.manifest_sha256 for resumption in asked})
         found = (*resumed, *self._newcomers(known))
         standing = retire(found, published.recalls)
@@ -72,7 +74,7 @@ class RolloutStep:
         settled = settle(published.policy, devices, standing, said, now=now)
         with self._store.writing() as transaction:
             _keep(transaction, known, settled, asked, int(now))
-        self._publish_schedules(published.policy, devices, settled.rollouts, now)
+        self._publish_schedules(published.policy, devices, settled.rollouts, measurements, now)
         return StepOutcome(
             timestamp_version=self._repository.timestamp_version(),
             due=settled.due,
@@ -94,16 +96,17 @@ class RolloutStep:
         """Published releases that have no rollout yet, oldest first. A release is published once and never changed."""
         seen = {(rollout.product, rollout.version) for rollout in known}
         found: list[Rollout] = []
-        for target in self._repository.target_paths("patches"):
+        published = self._repository.published("patches")
+        for target in published.paths:
             parts = target.split("/")
             if parts[-1] == "manifest" and tuple(parts[1:-1]) not in seen and target not in self._unreadable:
-                found += self._read_release(target)
+                found += self._read_release(published, target)
         return sorted(found, key=by_age)
 
-    def _read_release(self, target: str) -> list[Rollout]:
+    def _read_release(self, published: PublishedTargets, target: str) -> list[Rollout]:
         # One release that cannot be read must not hold up the others.
         try:
-            data = self._repository.read_target("patches", target)
+            data = published.read(target)
             manifest = decode(Manifest, data or b"", where=target)
         except SigningError as problem:
             self._unreadable.add(target)
@@ -116,10 +119,23 @@ class RolloutStep:
         return [rollout_of(manifest, hashlib.sha256(data).hexdigest())]
 
     def _publish_schedules(
-        self, policy: Policy, devices: tuple[Device, ...], rollouts: tuple[Rollout, ...], now: float
+        self,
+        policy: Policy,
+        devices: tuple[Device, ...],
+        rollouts: tuple[Rollout, ...],
+        measurements: tuple[Measurement, ...],
+        now: float,
     ) -> None:
-        emptied = self._emptied_sites({device.site for device in devices})
-        wanted = plan_schedules(policy, devices, rollouts, now=now, emptied=emptied)
+        inhabited = {device.site for device in devices}
+        wanted = plan_schedules(
+            policy,
+            devices,
+            rollouts,
+            now=now,
+            emptied=self._emptied_sites(inhabited),
+            measurements=measurements,
+            published={site: self._published_schedule(site) for site in inhabited},
+        )
         news = {
             site: schedule
             for site, schedule in wanted.items()
@@ -162,11 +178,16 @@ def _keep(
     for resumption in asked:
         transaction.drop_resumption(resumption)
     seen_to = {resumption.manifest_sha256 for resumption in asked}
+    added: list[Rollout] = []
+    events: list[AuditEvent] = []
     for rollout in settled.rollouts:
         earlier, was_asked = before.get(rollout.manifest_sha256), rollout.manifest_sha256 in seen_to
         if rollout == earlier and not was_asked:
             continue
-        transaction.put_rollout(rollout)
+        if earlier is None:
+            added.append(rollout)
+        else:
+            transaction.put_rollout(rollout)
         if was_asked or earlier is None or (earlier.state, earlier.open_rings) != (rollout.state, rollout.open_rings):
             event = AuditEvent(
                 time=now,
@@ -176,8 +197,10 @@ def _keep(
                 reason=rollout.reason,
                 detail=rollout.sentence,
             )
-            transaction.add_audit(event)
+            events.append(event)
             _log.info("rollout moved", **_facts(rollout))
+    transaction.add_rollouts(added)
+    transaction.add_audits(events)
 
 
 def _facts(rollout: Rollout) -> dict[str, object]:

@@ -17,6 +17,8 @@ from seeds.records import Device, Rollout
 from seeds.services.changes import Changes
 from seeds.services.worker import Worker
 
+REST = 2.0  # at most a third of the time goes into steps
+
 
 class RolloutsStalled(ServiceFailure):
     """The repository or the store could not be read or written; the rollouts stand still until it can be."""
@@ -88,15 +90,17 @@ class Rollouts:
         """Take steps until cancelled; ready after the first. Raises RolloutsStalled or StoreUnavailable."""
         is_ready = False
         while True:
-            covered = self._asked.value
+            covered, began = self._asked.value, trio.current_time()
             outcome = await self._worker.run(self._take_step)
+            took = trio.current_time() - began
             self._publish(outcome)
             self._answered.set(covered)
             if not is_ready:
                 task_status.started()
                 is_ready = True
             await first_of(partial(self._poked_since, covered), seconds=self._pause_seconds(outcome))
-            await trio.sleep(self._pace.settle_seconds)
+            # With thousands of releases a step takes a while: reports are to get their turns in between.
+            await trio.sleep(max(self._pace.settle_seconds, REST * took))
 
     def _publish(self, outcome: StepOutcome) -> None:
         self._outcome = outcome

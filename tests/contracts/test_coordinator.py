@@ -163,14 +163,18 @@ async def test_who_is_up_to_date_is_told_as_soon_as_there_is_news(world: World) 
     with trio.fail_after(WAIT_SECONDS):
         version = await settled_version(world)
         told: list[int] = []
+        blocked = partial(trio.testing.wait_all_tasks_blocked, 0.05)
 
         async def wait() -> None:
             told.append(await world.line.wait_for_change(version))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            await trio.testing.wait_all_tasks_blocked(0.05)
-            assert told == []
+            await blocked()
+            while told:  # that was the schedule with `pc-1`, on a busy machine
+                version = told.pop()
+                nursery.start_soon(wait)
+                await blocked()
             await world.enrol_another()
     assert told[0] > version
 

@@ -17,7 +17,7 @@ from tests.fakes.fake_lan import open_fake_network
 
 OpenLan = Callable[[str], AbstractAsyncContextManager[Lan]]
 
-NOTICED_SECONDS = 5.0  # takes a few milliseconds; this is for machines that are busy with something else
+NOTICED_SECONDS = 30.0  # takes a few milliseconds; this is for machines that are busy with something else
 
 
 @pytest.fixture(params=["fake", "slow fake", "mdns"])
@@ -114,12 +114,15 @@ async def test_what_was_said_last_is_what_stays(open_host: OpenLan) -> None:
         for said in script:
             await speaker.announce(said)
         heard: list[frozenset[bytes]] = []
-        with trio.move_on_after(0.6):  # mDNS repeats itself for 0.45 s: too late for what has been replaced by then
-            while True:
-                item = await listener.sightings.receive()
-                if isinstance(item, Sighting) and item.tags in (one.tags, two.tags):
-                    heard.append(item.tags)
-        assert heard[-1] == one.tags
+        with trio.fail_after(NOTICED_SECONDS):
+            is_quiet = False
+            while not (is_quiet and heard and heard[-1] == one.tags):
+                # mDNS repeats itself for 0.45 s: what has been replaced would be heard by then.
+                with trio.move_on_after(0.6) as silence:
+                    item = await listener.sightings.receive()
+                    if isinstance(item, Sighting) and item.tags in (one.tags, two.tags):
+                        heard.append(item.tags)
+                is_quiet = silence.cancelled_caught
         assert len(heard) <= len(script)
 
 

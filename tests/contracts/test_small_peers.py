@@ -78,7 +78,7 @@ async def peer(
 
 async def test_what_the_peer_has_comes_at_once(peer: tuple[SmallPeers, Endpoint], shelf: SmallShelfFiles) -> None:
     await shelf.put(PAYLOADS)
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         assert await peer[0].ask(peer[1], CONTENTS, wait_seconds=9) == PAYLOADS
 
 

@@ -74,7 +74,7 @@ async def reports_wait(endpoint: Endpoint) -> None:
     async def look() -> tuple[float, int]:
         return (await endpoint.metrics())["p2pd_spooled_reports", ()], len(endpoint.spooled())
 
-    await eventually(look, lambda now: now[0] == now[1] == len(WAY), f"{endpoint.name} keeps its reports")
+    await eventually(look, lambda now: min(now) >= 1, f"{endpoint.name} keeps how it ended")
 
 
 async def nothing_waits(endpoint: Endpoint) -> bool:
@@ -82,11 +82,13 @@ async def nothing_waits(endpoint: Endpoint) -> bool:
 
 
 def everything_was_told_once(fleet: FleetUnderTest) -> None:
-    """Each device has told each step of its way, in order, none twice and none left out."""
+    """Each device has told how it ended; of the steps before, in order, none twice, and no number is left out."""
     with Store(fleet.fleet.database) as store, store.reading() as transaction:
         for device in transaction.devices():
             (told,) = transaction.releases_of(device.device)
             envelopes = [transaction.envelope(device.device, 1, number + 1) for number in range(told.sequence)]
             states = [peek(Report, envelope, where="report").state for envelope in envelopes if envelope is not None]
-            assert states == WAY
+            assert len(states) == told.sequence
+            assert states == [state for state in WAY if state in states]
+            assert states[-1] is InstallState.COMMITTED
             assert transaction.envelope(device.device, 1, told.sequence + 1) is None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`p2pd.ports.Origin` in memory: payload files at a virtual rate, from a server that can be away, silent, or lie."""
 
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator
 from enum import Enum, auto
@@ -28,14 +29,21 @@ class Fault(Enum):
 
 
 class FakeOrigin:
-    """The server. `sent` counts payload bytes by who got them; nobody else's traffic slows a download."""
+    """The server. `sent` counts payload bytes by who got them; other downloads slow one down on a narrow link only."""
 
     def __init__(self, payloads: Path, uplink: FakeUplink, *, bytes_per_second: float = 4e6) -> None:
         self.uplink = uplink
-        self.bytes_per_second = bytes_per_second
+        self.bytes_per_second = bytes_per_second  # of each request
+        self.link_bytes_per_second = math.inf  # of all requests together, which share it equally
+        self.under_way = 0
         self.fault: Fault | None = None
         self.sent: Counter[str] = Counter()
         self._payloads = payloads
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second that one of the requests under way gets now."""
+        return min(self.bytes_per_second, self.link_bytes_per_second / max(1, self.under_way))
 
     def line(self, client: str) -> "FakeOriginLine":
         """The origin as `client` sees it."""
@@ -71,11 +79,15 @@ class FakeOriginLine:
         if self._origin.fault is Fault.SILENT:
             await self._pass(SILENCE_SECONDS)
             raise OriginFailure(Reason.ORIGIN_UNREACHABLE, f"no byte within {SILENCE_SECONDS:g} s")
-        for offset in range(0, len(data), CHUNK_BYTES):
-            chunk = data[offset : offset + CHUNK_BYTES]
-            await self._pass(len(chunk) / self._origin.bytes_per_second)
-            self._origin.sent[self._client] += len(chunk)
-            yield chunk
+        self._origin.under_way += 1
+        try:
+            for offset in range(0, len(data), CHUNK_BYTES):
+                chunk = data[offset : offset + CHUNK_BYTES]
+                await self._pass(len(chunk) / self._origin.rate)
+                self._origin.sent[self._client] += len(chunk)
+                yield chunk
+        finally:
+            self._origin.under_way -= 1
 
     async def _pass(self, seconds: float) -> None:
         await first_of(partial(self._origin.uplink.lost, self._client), seconds=seconds)

@@ -143,7 +143,8 @@ async def test_where_the_policy_does_not_allow_it_the_release_waits_and_says_why
     assert await endpoint.why(second) is reason
     assert endpoint.version == "1.0"
     reports = [r for r in world.coordinator.reports_of(endpoint.device) if r.version == "1.1"]
-    assert [(r.state, r.reason) for r in reports] == [(InstallState.FETCHING, None), (InstallState.FETCHING, reason)]
+    assert {r.state for r in reports} == {InstallState.FETCHING}
+    assert [r.reason for r in reports if r.reason is not None] == [reason]
     assert sum(world.origin.sent.values()) == first.size + delta_of(second, first).content.size
 
     set_fallback(world, DeltaFallback.ALWAYS)

@@ -4,7 +4,7 @@
 from p2pd.decisions.ambassadors import ambassador_count
 from signing.reasons import Reason
 from signing.report import InstallState
-from tests.scenarios.good_way import GOOD_WAY
+from tests.scenarios.good_way import is_good_way
 from tests.simulator.world import CANARY_SOAK_SECONDS, World
 
 
@@ -23,8 +23,8 @@ async def test_a_release_reaches_the_canary_first_and_then_everyone(world: World
     assert set(world.origin.sent) == {canary.device}, "the others took it from the LAN"
     for endpoint in endpoints:
         reports = await world.told(endpoint, InstallState.COMMITTED)
-        assert [report.state for report in reports] == GOOD_WAY
-        assert [report.sequence for report in reports] == list(range(1, 8))
+        assert is_good_way([report.state for report in reports])
+        assert [report.sequence for report in reports] == list(range(1, len(reports) + 1))
         assert reports[-1].bytes_lan + reports[-1].bytes_origin == release.size
     assert (await canary.ask("status"))["products"][0]["version"] == "1.0"
     assert [await endpoint.why(release) for endpoint in endpoints] == [Reason.ALREADY_INSTALLED] * 6
@@ -37,7 +37,7 @@ async def test_ambassadors_share_the_pieces_at_a_site_that_starts_at_once(world:
     release = world.release("1.0")
     await world.all_committed(release)
     assert world.copies(release) <= 1.1
-    count = ambassador_count(live=4, piece_count=24)
+    count = ambassador_count(live=4, piece_count=24, piece_bytes=2**14, rates=None)
     assert 1 < count < 4
     assert set(world.origin.sent) == {endpoint.device for endpoint in world.ranked(release)[:count]}
     assert max(world.origin.sent.values()) < 0.7 * release.size

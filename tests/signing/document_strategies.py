@@ -23,8 +23,8 @@ from signing.manifest import (
 from signing.policy import DeltaFallback, Gate, Limits, Policy, Ring
 from signing.reasons import Reason
 from signing.recall import Recall, RecallList
-from signing.report import InstallState, Report
-from signing.schedule import Draft, Member, Offer, Schedule
+from signing.report import InstallState, Measured, Report
+from signing.schedule import Draft, Member, Offer, Schedule, SiteRates
 
 X = TypeVar("X")
 
@@ -125,6 +125,8 @@ offers = st.builds(
     halted=st.none() | st.sampled_from(Reason),
     drafted=tuples(st.builds(Draft, device=names, ring=st.integers(0, 15))),
 )
+rates = st.floats(1.0, 2**40)
+round_trips = st.none() | st.floats(0.0, 600.0)
 schedules = st.integers(0, 2**40).flatmap(
     lambda issued: st.builds(
         Schedule,
@@ -134,6 +136,7 @@ schedules = st.integers(0, 2**40).flatmap(
         expires=st.integers(issued, MAX_COUNTER),
         members=tuples(st.builds(Member, device=names, weight=st.floats(0.001, 1_000))),
         offers=tuples(offers),
+        rates=st.none() | st.builds(SiteRates, wan_bytes_per_s=rates, lan_bytes_per_s=rates, rtt_seconds=round_trips),
     )
 )
 
@@ -153,6 +156,17 @@ reports = st.builds(
     bytes_origin=naturals,
     bytes_web=naturals,
     seconds=st.floats(0, 1e9),
+    measured=st.none()
+    | st.builds(
+        Measured,
+        wan_bytes_per_s=st.none() | rates,
+        intake_bytes_per_s=st.none() | rates,
+        origin_bytes_per_s=st.none() | rates,
+        lan_in_bytes_per_s=st.none() | rates,
+        lan_out_bytes_per_s=st.none() | rates,
+        origin_round_trip=round_trips,
+        peer_round_trip=round_trips,
+    ),
 )
 
 recall_lists = st.builds(

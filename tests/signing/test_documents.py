@@ -28,8 +28,8 @@ from signing.manifest import (
 from signing.policy import Gate, Limits, Policy, Ring, ring_point
 from signing.reasons import Reason, explain
 from signing.recall import Recall, RecallList
-from signing.report import InstallState, Report
-from signing.schedule import Draft, Member, Offer, Schedule, schedule_target
+from signing.report import InstallState, Measured, Report
+from signing.schedule import Draft, Member, Offer, Schedule, SiteRates, schedule_target
 from tests.signing.document_strategies import names
 
 DIGEST = "0123456789abcdef" * 4
@@ -47,6 +47,7 @@ REPORT = Report(
     device="d", sequence=1, time=0, product="p", version="1", manifest_sha256=DIGEST, state=InstallState.FETCHING
 )
 OFFER = Offer(product="p", version="1", release_counter=1, manifest_sha256=DIGEST, open_rings=0)
+RATES = SiteRates(wan_bytes_per_s=1e6, lan_bytes_per_s=1e7, rtt_seconds=0.01)
 SCHEDULE = Schedule(site="s", policy_version=1, issued=10, expires=10, members=(), offers=())
 RECALL = Recall(product="p", version="1", manifest_sha256=DIGEST, why="w")
 POLICY = Policy(version=1, segments=("s",), rings=(Ring(name="all"),))
@@ -144,6 +145,9 @@ POLICY = Policy(version=1, segments=("s",), rings=(Ring(name="all"),))
         (SCHEDULE, {"expires": 9}),
         (SCHEDULE, {"members": (Member(device="d"),) * 5_001}),
         (SCHEDULE, {"offers": (OFFER,) * 10_001}),
+        (RATES, {"wan_bytes_per_s": 0.0}),
+        (RATES, {"lan_bytes_per_s": float("nan")}),
+        (RATES, {"rtt_seconds": -1.0}),
         (REPORT, {"device": "D"}),
         (REPORT, {"sequence": 0}),
         (REPORT, {"time": -1}),
@@ -156,6 +160,13 @@ POLICY = Policy(version=1, segments=("s",), rings=(Ring(name="all"),))
         (REPORT, {"bytes_origin": -1}),
         (REPORT, {"bytes_web": -1}),
         (REPORT, {"seconds": float("nan")}),
+        (Measured(), {"wan_bytes_per_s": -1.0}),
+        (Measured(), {"intake_bytes_per_s": float("inf")}),
+        (Measured(), {"origin_bytes_per_s": float("nan")}),
+        (Measured(), {"lan_in_bytes_per_s": 2.0**41}),
+        (Measured(), {"lan_out_bytes_per_s": -0.1}),
+        (Measured(), {"origin_round_trip": 601.0}),
+        (Measured(), {"peer_round_trip": -0.001}),
         (RECALL, {"product": ""}),
         (RECALL, {"version": ""}),
         (RECALL, {"manifest_sha256": ""}),
@@ -239,6 +250,30 @@ def test_an_agent_from_before_deltas_reads_the_rest() -> None:
 
     old = decode(OldManifest, encode(replace(MANIFEST, deltas=(DELTA,))), where="manifest")
     assert old.product == MANIFEST.product
+
+
+def test_schedules_and_reports_from_before_measurements_and_for_readers_from_then() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class OldSchedule:
+        document: ClassVar[str] = Schedule.document
+        major: ClassVar[int] = 1
+        minor: ClassVar[int] = 0
+        max_bytes: ClassVar[int] = Schedule.max_bytes
+        site: str
+
+    @dataclass(frozen=True, kw_only=True)
+    class OldReport:
+        document: ClassVar[str] = Report.document
+        major: ClassVar[int] = 1
+        minor: ClassVar[int] = 0
+        max_bytes: ClassVar[int] = Report.max_bytes
+        device: str
+
+    schedule, report = replace(SCHEDULE, rates=RATES), replace(REPORT, measured=Measured(wan_bytes_per_s=1.0))
+    assert decode(OldSchedule, encode(schedule), where="schedule") == OldSchedule(site="s")
+    assert decode(OldReport, encode(report), where="report") == OldReport(device="d")
+    assert decode(Schedule, encode(schedule), where="schedule") == schedule
+    assert decode(Report, encode(report), where="report") == report
 
 
 def test_a_recall_withdraws_its_manifest_only() -> None:

@@ -12,7 +12,7 @@ from seeds.adapters.torrent_maker import make_torrent
 from seeds.fleet import Fleet
 from seeds.services.publishing import BuiltPatch, next_counter, publish, stage_patch, stage_policy, stage_recall
 from seeds.signers import open_online_keys, open_signers
-from signing.manifest import Content, HealthPlan, Manifest, SegmentTorrent, Transport, torrent_target
+from signing.manifest import Content, HealthPlan, Manifest, SegmentTorrent, Severity, Transport, torrent_target
 from signing.policy import Policy
 from signing.repository import Repository
 from tests.fakes.fake_health_probe import check_of
@@ -82,6 +82,7 @@ class Administrator:
         piece_bytes: int = PIECE_BYTES,
         probation_seconds: float = 60.0,
         failures_allowed: int = 0,
+        severity: Severity = Severity.MODERATE,
     ) -> Release:
         """Build, sign and publish a release whose payload has so many pieces, the last one short."""
         data = random.Random(f"{product} {version}").randbytes(pieces * piece_bytes - 1_000)  # noqa: S311
@@ -103,6 +104,7 @@ class Administrator:
             release_counter=next_counter(self._repository, product),
             payload=content,
             transports=(Transport(codec="zstd", content=content, torrents=(torrent,)),),
+            severity=severity,
             health=HealthPlan(
                 checks=(check_of(product, version),),
                 probation_seconds=probation_seconds,

@@ -162,7 +162,12 @@ class ModelledAgent:
             return
         progress = self._progress()
         site = self._swarm.site(progress, now=now)
-        count = ambassador_count(live=len(site.live), piece_count=self.release.piece_count)
+        count = ambassador_count(
+            live=len(site.live),
+            piece_count=self.release.piece_count,
+            piece_bytes=1,
+            rates=None,
+        )
         role = decide_role(site, now=now, timing=TIMING, ambassador_count=count)
         if isinstance(role, Wait):
             self._decide_at = role.until

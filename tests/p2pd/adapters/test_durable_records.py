@@ -173,6 +173,7 @@ async def test_reports_move_to_numbers_far_above_and_keep_their_order(tmp_path: 
 
 
 async def test_a_move_that_was_cut_short_is_mended_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pd.adapters.report_spool.MOST_TOGETHER", 1)  # a file each
     spool = spool_at(tmp_path)
     for detail in ("a", "b", "c", "d"):
         await spool.append(saying(detail))
@@ -200,6 +201,96 @@ async def test_what_a_full_disk_does_not_take_is_not_there(
     assert await spool.count() == 0
     await spool.append(report)
     assert await sequences(spool) == [1 + writes]
+
+
+async def test_what_is_reported_at_once_is_one_file_and_goes_one_by_one(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    await spool.append(*[saying(str(number)) for number in range(5)])
+    assert reports_in(tmp_path) == ["0000000000000001.report"]
+    await spool.discard(1, 2, 3)
+    assert await sequences(spool) == [4, 5]
+    assert await spool.count() == 2
+    await spool.append(report)
+    await spool.discard(4, 5)
+    assert reports_in(tmp_path) == ["0000000000000006.report"]
+    assert await sequences(spool) == [6]
+
+
+async def test_a_daemon_that_starts_anew_tells_again_what_lies_beside_what_waits(tmp_path: Path) -> None:
+    """The coordinator takes a repeat for one; what was lost it could not know."""
+    spool = spool_at(tmp_path)
+    await spool.append(*[saying(str(number)) for number in range(3)])
+    await spool.discard(1)
+    later = spool_at(tmp_path)
+    assert await sequences(later) == [1, 2, 3]
+    await later.append(report)
+    assert await sequences(later) == [1, 2, 3, 4]
+
+
+async def test_one_damaged_line_costs_one_report(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    await spool.append(*[saying(str(number)) for number in range(3)])
+    file = tmp_path / "0000000000000001.report"
+    lines = file.read_bytes().splitlines()
+    damaged = b"\n".join([lines[0], b"{", lines[2]])
+    file.write_bytes(damaged)
+    later = spool_at(tmp_path)
+    assert await sequences(later) == [1, 3]
+    await later.discard(1, 3)
+    assert file.with_suffix(".unreadable").read_bytes() == damaged
+    assert reports_in(tmp_path) == []
+
+
+async def test_more_than_fits_a_file_goes_into_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pd.adapters.report_spool.MOST_TOGETHER", 4)
+    spool = spool_at(tmp_path)
+    async with trio.open_nursery() as nursery:
+        for count in (1, 3, 3, 2, 4, 1):
+            nursery.start_soon(spool.append, *[report] * count)
+    assert await sequences(spool) == list(range(1, 15))
+    assert await sequences(spool_at(tmp_path)) == list(range(1, 15))
+    with pytest.raises(ValueError, match="at most 4"):
+        await spool.append(*[report] * 5)
+
+
+async def test_records_that_are_saved_at_once_are_all_there(tmp_path: Path) -> None:
+    journal = JournalFiles(tmp_path, RUN)
+    records = {f"app-{number}": ProductRecord(quarantined=(f"{number:064d}",)) for number in range(200)}
+    async with trio.open_nursery() as nursery:
+        for product, record in records.items():
+            nursery.start_soon(journal.save, product, record)
+    assert await JournalFiles(tmp_path, RUN).load() == records
+
+
+async def test_a_record_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    journal, failed = JournalFiles(tmp_path, RUN), list[str]()
+    (tmp_path / "b.record.part").mkdir()  # in the way of this one only
+
+    async def save(product: str) -> None:
+        try:
+            await journal.save(product, ProductRecord())
+        except StorageFailed:
+            failed.append(product)
+
+    async with trio.open_nursery() as nursery:
+        for product in ("a", "b", "c"):
+            nursery.start_soon(save, product)
+    assert failed == ["b"]
+    assert set(await journal.load()) == {"a", "c"}
+
+
+async def test_what_a_kill_left_of_a_record_is_no_record_and_in_nobodys_way(tmp_path: Path) -> None:
+    journal = JournalFiles(tmp_path, RUN)
+    await journal.save("app", ProductRecord())
+    (tmp_path / "app.record.part").write_bytes(b"half a rec")
+    assert await JournalFiles(tmp_path, RUN).load() == {"app": ProductRecord()}
+    await journal.save("app", ProductRecord(attempt=ATTEMPT))
+    assert await JournalFiles(tmp_path, RUN).load() == {"app": ProductRecord(attempt=ATTEMPT)}
+    assert [path.name for path in tmp_path.iterdir()] == ["app.record"]
+
+
+def reports_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.glob("*.report"))
 
 
 class FullAfter:

@@ -38,6 +38,7 @@ def test_it_knows_round_trips_and_bytes(ends: tuple[socket.socket, socket.socket
     facts = TcpWindow(ours).look()
     assert facts is not None
     assert facts.received == 1_000
+    assert facts.is_loopback
     assert facts.least is not None
     assert 0 < facts.least < 1
 

@@ -3,7 +3,7 @@
 
 import errno
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +19,13 @@ from p2pd.ports_control import FromDisk, FromOrigin, StorageFailed, Trusted
 from signing.codec import encode
 from signing.errors import BadInput, NotListed, SourceUnavailable
 from signing.manifest import Manifest, manifest_target, torrent_target
+from signing.many_targets import ManyAtOnceFetcher
 from signing.mirror import Mirror
 from signing.policy import POLICY_TARGET
 from signing.reasons import Reason
 from signing.recall import RECALL_TARGET, Recall, RecallList
 from signing.schedule import Offer, Schedule, schedule_target
-from signing.trust import TrustClient
+from signing.trust import TrustClient, VerifiedManifest
 from tests.signing.fleet_documents import NOW, TORRENT, add_release, make_manifest, make_policy, serve_fleet
 from tests.signing.repository_simulator import RepositorySimulator
 
@@ -312,3 +313,59 @@ async def test_recalls_are_honoured_on_a_disk_that_is_full_of_all_the_rest(
     assert trusted.general_problem is not None
     assert trusted.general_problem.reason is Reason.DISK_FULL
     assert (await scene.refresh()).general_problem is None
+
+
+class GenerousOrigin(Origin, ManyAtOnceFetcher):
+    """Gives many targets at once, two at most, and what a test puts in the place of one."""
+
+    def __init__(self, fleet: RepositorySimulator) -> None:
+        super().__init__(fleet)
+        self.asked_together: list[list[str]] = []
+        self.instead: dict[int, bytes] = {}
+
+    def fetch_many(self, targets_url: str, names: Sequence[str]) -> list[bytes]:
+        self.asked_together.append(list(names))
+        contents = [self._fleet.files[f"targets/{name}"] for name in names[:2]]
+        return [self.instead.get(place, content) for place, content in enumerate(contents)]
+
+
+@pytest.mark.parametrize("instead", [{}, {0: b""}, {0: b"forged", 1: b"too"}])
+async def test_manifests_come_together_and_only_what_was_signed_counts(
+    tmp_path: Path, instead: dict[int, bytes]
+) -> None:
+    scene = Scene(tmp_path)
+    alone = scene.origin.asked
+    await scene.refresh()
+    one_by_one = scene.origin.asked - alone
+
+    (tmp_path / "other").mkdir()
+    scene = Scene(tmp_path / "other")
+    generous = scene.origin = GenerousOrigin(scene.fleet)
+    generous.instead = instead
+    trusted = await scene.restarted().refresh(FromOrigin())
+    assert {manifest.manifest for manifest in trusted.manifests} == set(RELEASES)
+    assert [len(names) for names in generous.asked_together] == [3]
+    assert generous.asked == one_by_one - 2 + len(instead)
+
+
+async def test_manifests_that_are_known_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But those that lie here no more are fetched, and one that is signed anew is read."""
+    scene = Scene(tmp_path)
+    before = await scene.refresh()
+    read: list[str] = []
+    manifest = TrustClient.manifest
+
+    def reading(client: TrustClient, product: str, version: str) -> VerifiedManifest:
+        read.append(f"{product} {version}")
+        return manifest(client, product, version)
+
+    monkeypatch.setattr(TrustClient, "manifest", reading)
+    assert (await scene.refresh()).manifests == before.manifests
+    assert read == []
+    gone = next(
+        file for file in (tmp_path / "trust" / "targets").iterdir() if "other" in file.name and "manifest" in file.name
+    )
+    gone.unlink()
+    assert (await scene.refresh()).manifests == before.manifests
+    assert read == ["other 1.0"]
+    assert gone.is_file()

@@ -15,8 +15,10 @@ from tuf.api.exceptions import (
     SlowRetrievalError,
 )
 
+from p2pd.adapters.fail_fast import FailFastFetcher
 from p2pd.adapters.tuf_fetchers import FetchLimits, HttpFetcher
 from p2pd.host.tls import peer_context, server_context
+from signing.many_targets import pack
 from tests.fakes.certificates import TestAuthority
 
 Answer = Callable[[trio.abc.Stream], Awaitable[None]]
@@ -179,7 +181,7 @@ class TestLimits:
         server = RawServer()
         server.answers["/x"] = send_without_end
         async with serving(server) as url:
-            with trio.fail_after(5), pytest.raises(DownloadLengthMismatchError, match="longer than 1000 bytes"):
+            with trio.fail_after(30), pytest.raises(DownloadLengthMismatchError, match="longer than 1000 bytes"):
                 await download(f"{url}/x", 1_000)
 
     async def test_a_compressed_answer_is_refused(self) -> None:
@@ -194,7 +196,7 @@ class TestLimits:
         server = RawServer()
         server.answers["/x"] = answer
         async with serving(server) as url:
-            with trio.fail_after(5), pytest.raises(DownloadError):
+            with trio.fail_after(30), pytest.raises(DownloadError):
                 await download(f"{url}/x", limits=HASTY)
 
     async def test_slowness_is_called_by_its_name(self) -> None:
@@ -272,3 +274,32 @@ class TestTls:
                 with pytest.raises(DownloadError, match="certificate"):
                     await download(f"{url}/x", verify=dials)
                 assert server.heads == []
+
+
+async def fetch_many(url: str) -> list[bytes]:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await trio.to_thread.run_sync(HttpFetcher(client).fetch_many, f"{url}/targets/", ["a", "b", "c"])
+
+
+async def test_many_targets_come_in_one_answer() -> None:
+    server = RawServer()
+    server.answers["/targets"] = body(pack([b"first", None]))
+    async with serving(server) as url:
+        assert await fetch_many(url) == [b"first", b""]
+    assert server.heads[0].startswith("POST ")
+
+
+async def test_a_server_that_answers_whatever_it_is_asked_gives_nothing() -> None:
+    server = RawServer()
+    server.answers["/targets"] = body(b"<html>welcome</html>")
+    async with serving(server) as url:
+        assert await fetch_many(url) == []
+
+
+async def test_static_files_give_nothing_together() -> None:
+    """And that says nothing against asking them one by one."""
+    async with serving(RawServer()) as url, httpx.AsyncClient(trust_env=False) as client:
+        fetcher = FailFastFetcher(HttpFetcher(client))
+        assert await trio.to_thread.run_sync(fetcher.fetch_many, f"{url}/targets/", ["a", "b"]) == []
+        with pytest.raises(DownloadHTTPError):
+            await trio.to_thread.run_sync(fetcher.download_bytes, f"{url}/targets/a", 10)

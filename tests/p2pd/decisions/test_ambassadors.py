@@ -9,9 +9,23 @@ from types import MappingProxyType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pd.decisions.ambassadors import Fetch, SiteView, Timing, Wait, decide_role, is_stalled, peers_are_trusted, rank
+from p2pd.decisions.ambassadors import (
+    IN_FLIGHT_SECONDS,
+    IN_FLIGHT_SHARE,
+    LEAST_AMBASSADORS,
+    MOST_AMBASSADORS,
+    Fetch,
+    SiteView,
+    Timing,
+    Wait,
+    ambassador_count,
+    decide_role,
+    is_stalled,
+    peers_are_trusted,
+    rank,
+)
 from signing.reasons import Reason
-from signing.schedule import Member
+from signing.schedule import Member, SiteRates
 
 DEVICES = st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), min_size=1, max_size=12, unique=True)
 INFO_HASHES = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
@@ -135,7 +149,7 @@ def test_those_further_back_wait_longer_so_that_one_at_a_time_steps_in() -> None
 
 @given(DEVICES, st.data(), st.floats(min_value=2.0, max_value=1e6), st.integers(min_value=1, max_value=4))
 def test_while_anyone_lives_someone_fetches_sooner_or_later(
-    devices: list[str], data: st.DataObject, last_progress: float, ambassador_count: int
+    devices: list[str], data: st.DataObject, last_progress: float, fetching: int
 ) -> None:
     """Live devices that all see each other: the first ones fetch at once, and after a long silence everyone may."""
     ranked = tuple(devices)
@@ -143,17 +157,57 @@ def test_while_anyone_lives_someone_fetches_sooner_or_later(
     fetchers = []
     for me in alive:
         seen = view(me, ranked, connected=frozenset(alive) - {me}, last_progress=last_progress)
-        role = decide_role(seen, now=last_progress, timing=TIMING, ambassador_count=ambassador_count)
+        role = decide_role(seen, now=last_progress, timing=TIMING, ambassador_count=fetching)
         if isinstance(role, Fetch):
             fetchers.append(me)
             assert set(role.ambassadors) <= set(alive)
         late = last_progress + TIMING.stall * len(devices) + 1
-        assert isinstance(decide_role(seen, now=late, timing=TIMING, ambassador_count=ambassador_count), Fetch)
+        assert isinstance(decide_role(seen, now=late, timing=TIMING, ambassador_count=fetching), Fetch)
     in_rank = [device for device in ranked if device in alive]
-    assert sorted(fetchers) == sorted(in_rank[:ambassador_count])
+    assert sorted(fetchers) == sorted(in_rank[:fetching])
 
 
 @given(st.floats(min_value=0, max_value=1e6), st.floats(min_value=0, max_value=1e3))
 def test_a_peer_that_offers_and_does_not_send_is_trusted_for_two_stalls(last_gain: float, waited: float) -> None:
     now = last_gain + waited
-    assert peers_are_trusted(last_gain=last_gain, now=now, timing=TIMING) is (now - last_gain < 16.0)
+    trusted = peers_are_trusted(last_gain=last_gain, pace=math.inf, offered_bytes=10**9, now=now, timing=TIMING)
+    assert trusted is (now - last_gain < 16.0)
+
+
+def test_a_drip_is_not_taken_for_a_transfer() -> None:
+    """A block a second would keep a site from the origin for a day; a slow LAN, or the last piece, is no drip."""
+
+    def trusted(pace: float, offered_bytes: int) -> bool:
+        return peers_are_trusted(last_gain=10.0, pace=pace, offered_bytes=offered_bytes, now=10.0, timing=TIMING)
+
+    assert not trusted(16_384, 64_000_000)
+    assert trusted(50_000, 64_000_000)
+    assert trusted(16_384, 262_144)
+
+
+RATES = st.builds(
+    SiteRates,
+    wan_bytes_per_s=st.integers(min_value=1_000, max_value=10**9),
+    lan_bytes_per_s=st.integers(min_value=1_000, max_value=10**10),
+    rtt_seconds=st.none(),
+)
+
+
+@given(st.integers(min_value=1, max_value=500), st.integers(min_value=1, max_value=16_384), st.none() | RATES)
+def test_two_fetch_where_there_are_two_and_never_too_many(live: int, pieces: int, rates: SiteRates | None) -> None:
+    count = ambassador_count(live=live, piece_count=pieces, piece_bytes=2**18, rates=rates)
+    assert min(live, pieces, LEAST_AMBASSADORS) <= count <= min(live, pieces, MOST_AMBASSADORS)
+    held = IN_FLIGHT_SHARE * pieces * 2**18
+    if rates is not None:
+        held = max(held, IN_FLIGHT_SECONDS * rates.wan_bytes_per_s)
+    assert count <= LEAST_AMBASSADORS or count * 2**18 <= held
+
+
+def test_the_wider_the_wan_beside_the_lan_the_more_fetch() -> None:
+    def count(wan: int, lan: int) -> int:
+        rates = SiteRates(wan_bytes_per_s=wan, lan_bytes_per_s=lan, rtt_seconds=None)
+        return ambassador_count(live=10, piece_count=512, piece_bytes=2**18, rates=rates)
+
+    assert count(6_250_000, 125_000_000) == LEAST_AMBASSADORS
+    assert count(6_250_000, 25_000_000) == 4
+    assert count(12_500_000, 12_500_000) == 10

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pd.decisions.request_window import LEAST_REQUESTS, LOOK_SECONDS, MOST_REQUESTS, RequestWindow
+from p2pd.decisions.request_window import LOOK_SECONDS, MOST_REQUESTS, SLOW_RATE, RequestWindow
 
 
 @given(st.lists(st.floats(min_value=0, max_value=1e9), max_size=60))
@@ -13,7 +13,7 @@ def test_the_number_stays_within_its_bounds(rates: list[float]) -> None:
     window = RequestWindow()
     for step, rate in enumerate(rates):
         window = window.after(rate, now=step * LOOK_SECONDS)
-        assert LEAST_REQUESTS <= window.limit <= MOST_REQUESTS
+        assert 1 <= window.limit <= MOST_REQUESTS
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,14 @@ def test_a_link_that_became_wider_is_found_out() -> None:
     for step in range(100):
         link = 4e6 if step < 40 else 3e7
         window = window.after(min(2e6 * window.limit, link), now=step * LOOK_SECONDS)
+    assert window.limit == MOST_REQUESTS
+
+
+def test_a_narrow_link_gets_one_request_at_a_time_and_a_wider_one_more_again() -> None:
+    window = RequestWindow()
+    for step in range(20):
+        window = window.after(SLOW_RATE / 2, now=step * LOOK_SECONDS)
+        assert window.limit == 1
+    for step in range(20, 60):
+        window = window.after(min(2e6 * window.limit, 3e7), now=step * LOOK_SECONDS)
     assert window.limit == MOST_REQUESTS

@@ -117,3 +117,11 @@ def test_who_takes_over_begins_in_the_middle_and_comes_round() -> None:
 def test_a_torrent_of_any_size_can_be_divided(count: int) -> None:
     stripes = divide(tuple(f"pc-{number}" for number in range(16)), count).stripes
     assert sum(map(len, stripes.values())) == count
+
+
+def test_a_helper_comes_to_the_very_first_piece() -> None:
+    first = PieceSet.of([0])
+    (owner,) = (device for device, stripe in divide(("a", "b"), 4).stripes.items() if 0 in stripe)
+    (helper,) = {"a", "b"} - {owner}
+    run = next_run(me=helper, ambassadors=("a", "b"), piece_count=4, wanted=first, longest=4)
+    assert run == PieceRun(first=0, count=1)

@@ -54,7 +54,7 @@ async def test_a_listener_shows_the_renewed_certificate_without_a_restart(
         while not answer.endswith(b'["/", 0]'):
             answer += await stream.receive_some()
 
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             [(_, port)] = await nursery.start(partial(serve_http, echo, listener, drain_seconds=1))
             before = await connect(port)

@@ -33,7 +33,7 @@ async def test_a_signal_cancels_main_and_is_told(number: signal.Signals) -> None
         finally:
             steps.append("drained")
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert await run_until_signalled(main, drain_seconds=5) is number
     assert steps == ["drained"]
 
@@ -96,9 +96,9 @@ def stuck_process(drain_seconds: float) -> Iterator["subprocess.Popen[bytes]"]:
 def test_a_second_signal_ends_the_process_at_once() -> None:
     with stuck_process(drain_seconds=60) as process:
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == -signal.SIGINT
+        assert process.wait(timeout=50) == -signal.SIGINT
 
 
 def test_a_stuck_shutdown_ends_after_the_drain() -> None:
     with stuck_process(drain_seconds=0.05) as process:
-        assert process.wait(timeout=10) == -signal.SIGTERM
+        assert process.wait(timeout=50) == -signal.SIGTERM

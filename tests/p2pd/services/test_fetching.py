@@ -16,6 +16,7 @@ from p2pd.piece_set import NO_PIECES, PieceSet
 from p2pd.ports import Endpoint, Neighbour, OriginFailure, TransferProgress
 from p2pd.services.fetching import Filler, Received, Release
 from p2pd.services.metrics import AgentMetrics
+from p2pd.services.origin_sharing import OriginSharing
 from p2pd.services.site import Board, Identity
 from signing.codec import encode
 from signing.manifest import Content, Manifest, SegmentTorrent, Transport
@@ -106,6 +107,7 @@ def filler(transfer: TableTransfer, origin: ScriptedOrigin, received: Received) 
         identity=Identity(device="pc-1", segment="office", site="main"),
         metrics=AgentMetrics(CollectorRegistry()),
         timing=Timing(settle=1.0, stall=8.0),
+        sharing=OriginSharing(),
     )
 
 

@@ -4,7 +4,7 @@
 import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,14 @@ from p2pd.services.reporting import BATCH, RETRY_BATCH, Reporter
 from signing.devices import DeviceKey
 from signing.envelope import open_envelope
 from signing.reasons import Reason
-from signing.report import InstallState, Report
+from signing.report import InstallState, Measured, Report
 from tests.fakes.frozen_clock import FrozenWallClock
 from tests.p2pd.services.views import NOW, SELF
 from tests.simulator.virtual_time import in_place
 
 KEY = DeviceKey.generate()
 UNTIL_PROBATION = (InstallState.FETCHING, InstallState.STAGED, InstallState.PROBATION)
+THREE_ENDS = (InstallState.COMMITTED, InstallState.ROLLING_BACK, InstallState.ROLLED_BACK)
 
 
 def attempt(state: InstallState) -> Attempt:
@@ -127,10 +128,70 @@ def scene(tmp_path: Path, frozen_clock: MockClock) -> Scene:
 
 async def test_reports_are_sent_as_they_are_made(scene: Scene, frozen_clock: MockClock) -> None:
     async with scene.running():
-        await scene.report(*UNTIL_PROBATION)
-        assert scene.desk.states == list(UNTIL_PROBATION)
+        await scene.report(InstallState.FETCHING)
+        assert scene.desk.states == [InstallState.FETCHING]
         assert await scene.spool.count() == 0
         assert scene.gauge == 0
+
+
+async def test_of_states_that_pass_only_the_newest_is_told(scene: Scene, frozen_clock: MockClock) -> None:
+    async with scene.running():
+        await scene.report(InstallState.FETCHING)
+        await scene.report(InstallState.STAGED, InstallState.VERIFIED, InstallState.PROBATION)
+        assert scene.gauge == 1
+        await scene.pass_time(1)
+        assert scene.desk.states == [InstallState.FETCHING, InstallState.PROBATION]
+        assert scene.gauge == 0
+
+
+async def test_every_end_is_told_and_nothing_that_it_outdates(scene: Scene, frozen_clock: MockClock) -> None:
+    """And a new attempt at the same release, after it."""
+    ends = (InstallState.FAILED, InstallState.ROLLING_BACK, InstallState.ROLLED_BACK, InstallState.COMMITTED)
+    for end in ends:
+        await scene.report(*UNTIL_PROBATION, end)
+    await scene.report(InstallState.FETCHING)
+    async with scene.running():
+        await scene.pass_time(1)
+    assert scene.desk.states == [*ends, InstallState.FETCHING]
+
+
+async def test_hundreds_of_products_are_told_in_a_few_requests(scene: Scene, frozen_clock: MockClock) -> None:
+    async with scene.running():
+        for state in (*UNTIL_PROBATION, InstallState.COMMITTED):
+            async with trio.open_nursery() as nursery:
+                for number in range(300):
+                    told = replace(attempt(state), product=f"tool-{number}", manifest_sha256=f"{number:064d}")
+                    nursery.start_soon(scene.reporter.report, told)
+        await scene.pass_time(3)
+    assert scene.desk.states.count(InstallState.COMMITTED) == 300
+    assert len(scene.desk.asked) < 10
+    newest = {report.manifest_sha256: report.state for _, report in sorted(scene.desk.kept.items())}
+    assert set(newest.values()) == {InstallState.COMMITTED}
+
+
+async def test_states_that_pass_take_no_room_while_nobody_hears_them(scene: Scene, frozen_clock: MockClock) -> None:
+    scene.desk.failure = CoordinatorUnavailable("away")
+    async with scene.running():
+        await scene.report(InstallState.FETCHING)
+        await scene.pass_time(5)
+        for _ in range(3 * RETRY_BATCH):
+            await scene.report(*UNTIL_PROBATION)
+        await scene.pass_time(5)
+        assert await scene.spool.count() <= RETRY_BATCH  # what was to be sent then, however often it changed since
+        scene.desk.failure = None
+        await scene.pass_time(60)
+        assert len(scene.desk.states) <= 1 + RETRY_BATCH
+        assert (scene.desk.states[0], scene.desk.states[-1]) == (InstallState.FETCHING, InstallState.PROBATION)
+
+
+async def test_what_a_transfer_measured_is_told_once(scene: Scene, frozen_clock: MockClock) -> None:
+    measured = Measured(wan_bytes_per_s=6e6, lan_in_bytes_per_s=2e7)
+    async with scene.running():
+        for state in UNTIL_PROBATION:
+            await scene.reporter.report(replace(attempt(state), measured=measured))
+            await scene.pass_time(10)
+        told = [report.measured for report in scene.desk.kept.values()]
+    assert [each for each in told if each is not None] == [measured]
 
 
 @pytest.mark.parametrize("failure", [CoordinatorUnavailable("away"), Refused(None, "403 from a proxy")])
@@ -139,19 +200,19 @@ async def test_what_cannot_be_sent_waits_and_is_tried_ever_more_rarely(
 ) -> None:
     scene.desk.failure = failure
     async with scene.running():
-        await scene.report(*UNTIL_PROBATION)
+        await scene.report(*THREE_ENDS)
         await scene.pass_time(130)
         assert scene.desk.asked == [0, 1, 3, 7, 15, 31, 63, 123]
         assert scene.gauge == 3
         scene.desk.failure = None
         await scene.pass_time(60)
-        assert scene.desk.states == list(UNTIL_PROBATION)
+        assert scene.desk.states == list(THREE_ENDS)
         assert scene.gauge == 0
 
 
 async def test_a_proxy_that_takes_small_requests_gets_small_ones(scene: Scene, frozen_clock: MockClock) -> None:
     scene.desk.most = RETRY_BATCH
-    await scene.report(*[InstallState.FETCHING] * (3 * RETRY_BATCH))
+    await scene.report(*[InstallState.FAILED] * (3 * RETRY_BATCH))
     async with scene.running():
         await scene.pass_time(10)
         assert len(scene.desk.kept) == 3 * RETRY_BATCH
@@ -167,12 +228,12 @@ async def test_a_spool_from_a_copy_loses_no_evidence(scene: Scene, frozen_clock:
         )
         await scene.spool.discard(sequence)
     (scene.spool._directory / "next-sequence").unlink()
-    await scene.report(*UNTIL_PROBATION)
+    await scene.report(*THREE_ENDS)
     async with scene.running():
         await scene.pass_time(2)
         assert await scene.spool.count() == 0
         assert scene.desk.states[:2] == [InstallState.FAILED] * 2
-        assert scene.desk.states[-3:] == list(UNTIL_PROBATION)  # the coordinator believes the last
+        assert scene.desk.states[-3:] == list(THREE_ENDS)  # the coordinator believes the last
         await scene.report(InstallState.COMMITTED)
         assert scene.desk.states[-1] is InstallState.COMMITTED
         assert max(scene.desk.kept) < NOW * 1_000 + 2_000_000
@@ -216,14 +277,14 @@ async def test_a_disk_that_cannot_be_read_is_waited_for(scene: Scene, frozen_clo
     def broken() -> None:
         raise StorageFailed(OSError(errno.EIO, "Input/output error"))
 
-    await scene.report(*UNTIL_PROBATION)
+    await scene.report(*THREE_ENDS)
     scene.spool.before_look = broken
     async with scene.running():
         await scene.pass_time(3)
         assert scene.desk.kept == {}
         scene.spool.before_look = None
         await scene.pass_time(5)
-        assert scene.desk.states == list(UNTIL_PROBATION)
+        assert scene.desk.states == list(THREE_ENDS)
 
 
 async def test_a_report_that_the_disk_does_not_take_is_the_callers_to_repeat(
@@ -236,7 +297,7 @@ async def test_a_report_that_the_disk_does_not_take_is_the_callers_to_repeat(
         with monkeypatch.context() as patch:
             patch.setattr("p2pd.adapters.report_spool.write_atomically", full)
             with pytest.raises(StorageFailed):
-                await scene.report(InstallState.FETCHING)
+                await scene.report(InstallState.COMMITTED)
         assert scene.desk.kept == {}
-        await scene.report(InstallState.FETCHING)
-        assert scene.desk.states == [InstallState.FETCHING]
+        await scene.report(InstallState.COMMITTED)
+        assert scene.desk.states == [InstallState.COMMITTED]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from signing.many_targets import MAX_TARGET_BYTES, unpack
 from tests.seeds.adapters.conftest import Origin
 
 PAYLOAD = bytes(range(256)) * 40
@@ -152,3 +153,27 @@ async def test_bytes_and_requests_are_counted_by_kind(origin: Origin, payload: s
     assert origin.count("seeds_bytes_served_total", kind="payloads") == 100
     assert origin.count("seeds_requests_total", route="payloads", status="206") == 1
     assert origin.count("seeds_requests_total", route="other", status="404") == 1
+
+
+async def test_many_small_targets_come_in_one_answer(origin: Origin) -> None:
+    names = [f"patches/app-{number}/1.0/{SHA256}.manifest" for number in range(3)]
+    for name in names:
+        origin.put(f"targets/{name}", name.encode())
+    asked = [names[2], f"patches/gone/1.0/{SHA256}.manifest", "../metadata/timestamp.json", names[0]]
+    origin.put("metadata/timestamp.json", b"{}")
+    answer = await origin.public.post("/targets", json={"names": asked})
+    assert answer.status_code == 200
+    assert unpack(answer.content, most=4) == [names[2].encode(), b"", b"", names[0].encode()]
+
+
+async def test_a_target_that_is_large_comes_alone(origin: Origin) -> None:
+    name = f"patches/app/1.0/{SHA256}.torrent"
+    origin.put(f"targets/{name}", b"x" * (MAX_TARGET_BYTES + 1))
+    answer = await origin.public.post("/targets", json={"names": [name]})
+    assert unpack(answer.content, most=1) == [b""]
+    assert len((await origin.public.get(f"/targets/{name}")).content) == MAX_TARGET_BYTES + 1
+
+
+@pytest.mark.parametrize("body", [{}, [], {"names": []}, {"names": [1]}, {"names": "x"}, {"names": ["x"] * 513}])
+async def test_questions_for_targets_that_make_no_sense_are_refused(origin: Origin, body: object) -> None:
+    assert (await origin.public.post("/targets", json=body)).status_code == 400

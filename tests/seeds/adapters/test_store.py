@@ -12,10 +12,10 @@ from sqlalchemy.exc import IntegrityError
 
 from seeds.adapters import store as store_module
 from seeds.adapters.store import Store, StoreUnavailable
-from seeds.records import AuditEvent, Resumption, Rollout, RolloutState, Said
+from seeds.records import AuditEvent, Measurement, Resumption, Rollout, RolloutState, Said
 from signing.errors import BadInput
 from signing.reasons import Reason
-from signing.report import InstallState
+from signing.report import InstallState, Measured
 from signing.schedule import Draft
 from tests.seeds.fleet_kit import Endpoint, token
 
@@ -116,6 +116,20 @@ def test_forgotten_releases_are_no_evidence(store: Store) -> None:
         transaction.forget_releases("pc-1")
         assert transaction.said(["0" * 64]) == {"0" * 64: {}}
         assert transaction.envelope("pc-1", 1, 1) == b"kept"  # auditors still find it
+
+
+def test_what_a_short_transfer_did_not_show_stays_as_it_was_measured(store: Store) -> None:
+    endpoint = Endpoint("pc-1")
+    long = Measured(wan_bytes_per_s=5.0, lan_in_bytes_per_s=7.0, origin_round_trip=0.25)
+    with store.writing() as transaction:
+        transaction.put_device(endpoint.as_record())
+        for at, measured in enumerate((long, Measured(lan_in_bytes_per_s=8.0), None)):
+            report = replace(endpoint.report(InstallState.STAGED), measured=measured)
+            transaction.add_report(report, enrolment=1, envelope=b"", received_at=at)
+        expected = Measured(wan_bytes_per_s=5.0, lan_in_bytes_per_s=8.0, origin_round_trip=0.25)
+        assert transaction.measurements() == (Measurement(device="pc-1", time=1, measured=expected),)
+        transaction.forget_releases("pc-1")  # another key may say something else
+        assert transaction.measurements() == ()
 
 
 def test_what_was_forgiven_stays_so_until_the_device_tries_again(store: Store) -> None:

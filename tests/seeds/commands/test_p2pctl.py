@@ -2,6 +2,7 @@
 """`p2pctl` as an administrator types it: two people sign, nothing half-signed gets out, mistakes are named."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from seeds.cli import main
 from seeds.fleet import Fleet
+from signing.manifest import SMALL_BYTES
 from signing.repository import Repository
 from signing.repository_files import RepositoryFiles
 from signing.token import EnrolmentToken
@@ -39,11 +41,18 @@ def p2pctl(fleet: Fleet, tmp_path: Path) -> P2pctl:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A tiny release."""
+    """A tiny release, which travels without torrents."""
     directory = tmp_path / "app"
     directory.mkdir()
     (directory / "hello").write_text("hello\n")
     return directory
+
+
+@pytest.fixture
+def large_source(source: Path) -> Path:
+    """The same with so much beside it that it needs torrents."""
+    (source / "noise").write_bytes(random.Random("noise").randbytes(SMALL_BYTES + 1))  # noqa: S311 (only bytes that do not compress)
+    return source
 
 
 def ok(result: Result) -> Any:
@@ -62,7 +71,8 @@ def refused(result: Result, *words: str) -> None:
 def test_a_release_goes_out_once_two_people_have_signed(p2pctl: P2pctl, source: Path, fleet: Fleet) -> None:
     built = ok(p2pctl("patch", "build", "app", "1.0", source, "--check-command", "test -f {slot}/hello", "--json"))
     assert built["release_counter"] == 1
-    assert {torrent["segment"] for torrent in built["transports"][0]["torrents"]} == {"office", "lab"}
+    assert set(built["transports"][0]["segments"]) == {"office", "lab"}
+    assert built["transports"][0]["torrents"] == []
     first, second = fleet.config.uris_of("patches")
 
     assert ok(p2pctl("patch", "sign", "--key", first, "--json")) == {"role": "patches", "signatures": 1, "needed": 2}
@@ -117,8 +127,11 @@ def test_a_truncated_manifest_is_refused_by_name(p2pctl: P2pctl, source: Path, t
     refused(p2pctl("patch", "show", damaged), "damaged.manifest")
 
 
-def test_a_torrent_file_is_shown_and_a_truncated_one_refused(p2pctl: P2pctl, source: Path, tmp_path: Path) -> None:
-    ok(p2pctl("patch", "build", "app", "1.0", source, "--json"))
+def test_a_torrent_file_is_shown_and_a_truncated_one_refused(
+    p2pctl: P2pctl, large_source: Path, tmp_path: Path
+) -> None:
+    built = ok(p2pctl("patch", "build", "app", "1.0", large_source, "--json"))
+    assert {torrent["segment"] for torrent in built["transports"][0]["torrents"]} == {"office", "lab"}
     ok(p2pctl("patch", "sign", "--json"))
     ok(p2pctl("patch", "publish", "--json"))
     torrent = next((tmp_path / "fleet" / "repository" / "targets" / "patches").rglob("*.lab.torrent"))

@@ -16,7 +16,7 @@ from seeds.signers import open_online_keys
 from signing.codec import decode, encode
 from signing.errors import KeyUnavailable
 from signing.reasons import Reason
-from signing.report import InstallState
+from signing.report import InstallState, Measured
 from signing.schedule import Schedule
 from tests.seeds.fleet_kit import ONLINE, Administrator, Endpoint, build
 from tests.seeds.services.conftest import SetClock
@@ -116,6 +116,37 @@ def test_a_failing_canary_halts_and_the_last_good_release_is_offered(scene: Scen
     newest, fallback = scene.schedule().offers
     assert (newest.version, newest.halted, newest.open_rings) == ("2", Reason.ERROR_GATE, 1)
     assert (fallback.version, fallback.halted, fallback.open_rings) == ("1", None, 2)
+
+
+def test_what_endpoints_measured_is_signed_once_and_again_only_when_it_has_changed(scene: Scene) -> None:
+    manifest = scene.admin.release("1", 1)
+    scene.step()
+    assert scene.schedule().rates is None
+
+    def measure(wan: float) -> None:
+        for endpoint in scene.endpoints:
+            measured = Measured(wan_bytes_per_s=wan, intake_bytes_per_s=wan, lan_in_bytes_per_s=8e7)
+            if endpoint.name == "c":
+                measured = replace(measured, intake_bytes_per_s=wan / 4)
+            report = replace(endpoint.report(InstallState.STAGED, manifest_sha256=manifest), measured=measured)
+            with scene.store.writing() as transaction:
+                transaction.add_report(report, enrolment=1, envelope=b"", received_at=1)
+
+    measure(6e6)
+    scene.step()
+    first = scene.schedule()
+    assert first.rates is not None
+    assert first.rates.wan_bytes_per_s == pytest.approx(6e6, rel=0.2)
+    assert [member.weight for member in first.members] == [1.0, 1.0, 0.25]
+    measure(5.5e6)
+    before = scene.repository.timestamp_version()
+    scene.step()
+    assert (scene.schedule(), scene.repository.timestamp_version()) == (first, before)
+    measure(2e6)
+    scene.step()
+    changed = scene.schedule().rates
+    assert changed is not None
+    assert changed.wan_bytes_per_s < first.rates.wan_bytes_per_s / 2
 
 
 def test_a_full_disk_of_one_endpoint_halts_nothing_and_its_success_counts(scene: Scene) -> None:
