@@ -22,7 +22,7 @@ from p2pd.adapters.identity_files import Enrolment, IdentityFiles
 from p2pd.adapters.installer_socket import InstallerSocket
 from p2pd.adapters.journal_files import JournalFiles
 from p2pd.adapters.lan_mdns import open_lan
-from p2pd.adapters.lan_mirror import mirror_app
+from p2pd.adapters.lan_mirror import MIRROR_LIMITS, mirror_app
 from p2pd.adapters.network_changes import open_network_changes
 from p2pd.adapters.origin_https import OriginHttps
 from p2pd.adapters.payload_files import PayloadFiles
@@ -160,7 +160,7 @@ async def run_parts(parts: AgentParts, *, task_status: trio.TaskStatus[Agent] = 
         own=parts.budgets,
         own_gates=parts.gates,
         swarm_limits=parts.swarm_limits,
-        is_urgent=partial(_is_urgent, carriages),
+        is_urgent=lambda: small.is_urgent or _is_urgent(carriages),
     )
     reporter = Reporter(parts.spool, parts.coordinator, parts.clock, parts.identity, parts.metrics)
     tools = ReleaseTools(
@@ -308,7 +308,7 @@ async def _serve_mirror(
     task_status: trio.TaskStatus[Any],
 ) -> None:
     """Signed metadata and small payloads for the segment's own devices: mutual TLS by the segment's authority."""
-    listener = Listener(host=host, port=port, live=shown, client_ca=files.segment_ca)
+    listener = Listener(host=host, port=port, live=shown, client_ca=files.segment_ca, limits=MIRROR_LIMITS)
     await serve_http(mirror, listener, drain_seconds=DRAIN_SECONDS, task_status=task_status)
 
 
@@ -365,7 +365,7 @@ async def _origin(
 
 
 def _is_urgent(carriages: Carriages) -> bool:
-    """Whether a critical release is on its way."""
+    """Whether a critical release is on its way by torrent."""
     return any(
         carriage.release.manifest.manifest.severity is Severity.CRITICAL and not carriage.finished.is_set()
         for carriage in map(carriages.find, carriages.digests)

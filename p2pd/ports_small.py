@@ -10,7 +10,7 @@ from signing.manifest import Content
 
 
 class SmallShelf(Protocol):
-    """Small payloads on disk, verified, and held out to the segment. All but `holds` may raise StorageFailed."""
+    """Small payloads on disk, verified, and held out to the segment. What is awaited may raise StorageFailed."""
 
     @property
     def arrivals(self) -> Latest[int]:
@@ -18,6 +18,12 @@ class SmallShelf(Protocol):
 
     def holds(self, sha256: str) -> bool:
         """Whether it can be read."""
+
+    def expect(self, sha256: str) -> None:
+        """It is wanted and on its way: who asks for it may wait for it here."""
+
+    def expects(self, sha256: str) -> bool:
+        """Whether it is on its way, or has come."""
 
     async def put(self, payloads: Mapping[str, bytes]) -> None:
         """Keep verified bytes by their SHA-256. Raises PayloadStoreFull."""
@@ -29,7 +35,7 @@ class SmallShelf(Protocol):
         """Those of `digests` that are held, in order, of at most `most_bytes` together (but always one)."""
 
     def forget(self, sha256: str) -> None:
-        """Do not hold it out any more; the file stays."""
+        """Neither hold it out nor expect it any more; the file stays."""
 
 
 class PeerFailure(Exception):
@@ -40,6 +46,13 @@ class PeerFailure(Exception):
         self.is_hostile = is_hostile
 
 
+class PeerBusy(Exception):
+    """A peer cannot wait with us for what we asked for: no place is free, or it does not expect that itself (yet).
+
+    It says nothing about what the peer will have in a moment.
+    """
+
+
 class SmallPeers(Protocol):
     """Other endpoints' shelves, over mutual TLS within the segment."""
 
@@ -47,7 +60,7 @@ class SmallPeers(Protocol):
         """What `peer` has of `wanted`, unverified but for its sizes; perhaps not all that it has, ask again.
 
         A peer that has nothing of it answers as soon as it has something, or after `wait_seconds` with nothing.
-        At most MAX_WANTED at once. Raises PeerFailure.
+        At most MAX_WANTED at once. Raises PeerFailure, and PeerBusy unless `wait_seconds` is 0.
         """
 
 

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     BATTERY_LOW = "battery_low"
     DELTA_BASE_DIFFERS = "delta_base_differs"
     DELTA_FAILED = "delta_failed"
+    DELTA_OUT_OF_REACH = "delta_out_of_reach"
     DELTA_FALLBACK_FORBIDDEN = "delta_fallback_forbidden"
     DELTA_FALLBACK_OVER_BUDGET = "delta_fallback_over_budget"
     DISK_FULL = "disk_full"
@@ -132,6 +133,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.PEER_NOT_NEEDED: "there are enough connections; this peer is reached through others",
     Reason.DELTA_BASE_DIFFERS: "what the delta builds upon is not here, or not as it was signed",
     Reason.DELTA_FAILED: "the delta could not be applied",
+    Reason.DELTA_OUT_OF_REACH: "nobody has sent any of the delta for a while",
     Reason.DELTA_FALLBACK_FORBIDDEN: "no delta can be used here, and the policy forbids fetching the full payload",
     Reason.DELTA_FALLBACK_OVER_BUDGET: "no delta can be used here, and the full payload is over the policy's budget",
     Reason.LINK_METERED: "the network is metered, and the policy restricts what may be fetched over it",
@@ -184,6 +186,7 @@ PASSING = frozenset(
         Reason.DELTA_FAILED,
         Reason.DELTA_FALLBACK_FORBIDDEN,
         Reason.DELTA_FALLBACK_OVER_BUDGET,
+        Reason.DELTA_OUT_OF_REACH,
         Reason.DEPENDENCY_MISSING,
         Reason.DISK_FULL,
         Reason.FALLBACK_FORBIDDEN,

@@ -9,7 +9,13 @@ from starlette.staticfiles import StaticFiles
 
 from p2pd.adapters.small_frames import ROUTE
 from p2pd.adapters.small_peers import SmallDesk, payloads_endpoint
+from p2pd.host.http_bounds import HttpLimits
 from p2pd.ports_small import SmallShelf
+
+MIRROR_LIMITS = HttpLimits(
+    max_connections=128,  # some 200 kB each, with an answer under way
+    max_connections_each=12,  # an honest peer has four questions here, and two for metadata
+)
 
 
 def mirror_app(mirror: Path, shelf: SmallShelf) -> Starlette:

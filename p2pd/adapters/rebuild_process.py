@@ -41,7 +41,8 @@ class RebuildProcess:
     async def rebuild(self, work: Rebuild) -> None:
         """See `Rebuilder`."""
         seconds = self._patience_seconds + (work.base.content.size + work.payload.size) / SLOWEST_BYTES_PER_SECOND
-        command = [sys.executable, "-m", __name__, json.dumps(_plain(work))]
+        # -P: a module that lies in the working directory, where the daemon writes, is not taken for one of ours.
+        command = [sys.executable, "-P", "-m", __name__, json.dumps(_plain(work))]
         with trio.move_on_after(seconds):
             done = await trio.run_process(
                 command, capture_stdout=True, capture_stderr=True, check=False, stdin=subprocess.DEVNULL

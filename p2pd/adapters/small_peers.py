@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small payloads between the endpoints of a segment: questions to a peer's mirror, and answers of our own."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Self
@@ -10,6 +11,7 @@ import httpx
 import trio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from p2pd.adapters.http_chunks import raw_chunks, words_of
 from p2pd.adapters.small_frames import (
@@ -21,17 +23,23 @@ from p2pd.adapters.small_frames import (
     pack_wanted,
     read_wanted,
 )
+from p2pd.host.http_bounds import PEER
 from p2pd.host.latest import Watch, first_of
+from p2pd.host.telemetry import log
 from p2pd.ports import Endpoint
 from p2pd.ports_control import StorageFailed
-from p2pd.ports_small import MAX_WANTED, PeerFailure, SmallShelf
+from p2pd.ports_small import MAX_WANTED, PeerBusy, PeerFailure, SmallShelf
 from signing.errors import BadInput
-from signing.manifest import Content
+from signing.manifest import SMALL_BYTES, Content
 
 CONNECT_SECONDS = 3.0  # on a LAN; who needs longer is as good as away
 SILENCE_SECONDS = 10.0  # beyond what the peer was granted for waiting
 GATHER_SECONDS = 0.05  # after an arrival, so that what comes one by one does not leave one by one
-MAX_WAITING = 256  # questions at once; whoever comes on top is told at once that there is nothing
+MAX_WAITING = 256  # questions at once; whoever comes on top is told at once that we are busy,
+MAX_WAITING_EACH = 4  # and so is one device that has so many here: an honest one has three
+BATCH_BYTES = SMALL_BYTES  # of an answer in memory
+
+_log = log(__name__)
 
 
 class SmallPeersHttps:
@@ -50,6 +58,8 @@ class SmallPeersHttps:
         hostile: BadInput | None = None
         try:
             async with aclosing(await self._client.send(question, stream=True)) as answer:
+                if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and wait_seconds:
+                    raise PeerBusy(url)
                 if answer.status_code != httpx.codes.OK or "Content-Encoding" in answer.headers:
                     raise PeerFailure(f"{url}: HTTP {answer.status_code}")
                 async with raw_chunks(answer) as chunks:
@@ -100,27 +110,45 @@ def _question(url: str, digests: Sequence[str], wait_seconds: float) -> httpx.Re
 
 
 class SmallDesk:
-    """Hands out what a shelf holds, to whoever asks; who may ask is decided elsewhere."""
+    """Hands out what a shelf holds, to whoever asks; who may ask is decided elsewhere.
+
+    However many ask, no more than BATCH_BYTES of an answer are in memory, and a waiting question is its digests.
+    """
 
     def __init__(self, shelf: SmallShelf) -> None:
         self._shelf = shelf
-        self._places = trio.CapacityLimiter(MAX_WAITING)
+        self._waiting: Counter[str] = Counter()  # questions by asker
 
-    async def answer(self, wanted: Sequence[str], wait_seconds: float) -> Mapping[str, bytes]:
-        """What is there of `wanted`; of nothing, what comes within `wait_seconds`. Raises StorageFailed."""
+    async def wait(self, wanted: Sequence[str], wait_seconds: float, *, asker: str) -> None:
+        """Until some of `wanted` is there, or `wait_seconds` are over.
+
+        Raises PeerBusy if there is no place to wait, or if this endpoint does not expect any of it itself.
+        """
         arrivals = self._shelf.arrivals.watch()  # before the look, so that nothing comes unnoticed between the two
-        found = await self._shelf.read(wanted, most_bytes=MOST_ANSWERED)
-        if found or not wait_seconds:
-            return found
-        try:
-            self._places.acquire_nowait()
-        except trio.WouldBlock:
-            return found
+        if not wait_seconds or any(map(self._shelf.holds, wanted)):
+            return
+        if not any(map(self._shelf.expects, wanted)):
+            raise PeerBusy("nothing of it is expected here")
+        if self._waiting.total() >= MAX_WAITING or self._waiting[asker] >= MAX_WAITING_EACH:
+            raise PeerBusy("too many questions are waiting")
+        self._waiting[asker] += 1
         try:
             await first_of(partial(self._one_comes, arrivals, wanted), seconds=wait_seconds)
         finally:
-            self._places.release()
-        return await self._shelf.read(wanted, most_bytes=MOST_ANSWERED)
+            self._waiting -= Counter((asker,))  # which forgets those who have none any more
+
+    async def batches(self, wanted: Sequence[str]) -> AsyncIterator[Mapping[str, bytes]]:
+        """What is there of `wanted`, in order and one batch after the other. Raises StorageFailed."""
+        left, remaining = MOST_ANSWERED, list(dict.fromkeys(wanted))
+        while found := await self._shelf.read(remaining, most_bytes=min(BATCH_BYTES, left)):
+            size = sum(map(len, found.values()))
+            if size > left and left < MOST_ANSWERED:
+                return
+            yield found
+            left -= size
+            remaining = remaining[remaining.index(next(reversed(found))) + 1 :]
+            if left <= 0:
+                return
 
     async def _one_comes(self, arrivals: Watch[int], wanted: Sequence[str]) -> None:
         while True:
@@ -130,17 +158,42 @@ class SmallDesk:
                 return
 
 
+class _Answer(Response):
+    """Batches as they are read from disk and leave: the next is read when the peer has taken the one before."""
+
+    def __init__(self, first: Mapping[str, bytes], rest: AsyncIterator[Mapping[str, bytes]]) -> None:
+        super().__init__(media_type="application/octet-stream")
+        del self.headers["Content-Length"]  # it is known at the end
+        self._first = first
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        batch = pack_payloads(self._first)
+        self._first = {}
+        await send({"type": "http.response.body", "body": batch, "more_body": True})
+        try:
+            async for found in self._rest:
+                batch = pack_payloads(found)
+                await send({"type": "http.response.body", "body": batch, "more_body": True})
+        except StorageFailed as problem:
+            _log.warning("small payloads cannot be read", why=str(problem))  # the peer asks again for what it lacks
+        await send({"type": "http.response.body", "body": b""})
+
+
 def payloads_endpoint(desk: SmallDesk) -> Callable[[Request], Awaitable[Response]]:
-    """Questions to `desk` over HTTP. Who may ask was decided in the TLS handshake."""
+    """Questions to `desk` over HTTP. Who may ask was decided in the TLS handshake, which says who it is, too."""
 
     async def answer(request: Request) -> Response:
         try:
-            found = await desk.answer(read_wanted(await request.body()), _wait(request))
+            wanted = read_wanted(await request.body())
+            await desk.wait(wanted, _wait(request), asker=request.scope.get(PEER, ""))
+            batches = desk.batches(wanted)
+            return _Answer(await anext(batches, {}), batches)
         except BadInput as problem:
             return PlainTextResponse(str(problem), status_code=httpx.codes.BAD_REQUEST)
-        except StorageFailed as problem:
+        except (PeerBusy, StorageFailed) as problem:
             return PlainTextResponse(str(problem), status_code=httpx.codes.SERVICE_UNAVAILABLE)
-        return Response(pack_payloads(found), media_type="application/octet-stream")
 
     return answer
 

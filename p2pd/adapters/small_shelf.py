@@ -20,7 +20,7 @@ from signing.bounds import check_sha256
 from signing.errors import BadInput
 from signing.manifest import SMALL_BYTES, Content
 
-_PARTIAL = ".part"
+_PARTIAL = ".partial"  # no segment is called so, as no name begins with a dot
 
 T = TypeVar("T")
 
@@ -34,10 +34,19 @@ class SmallShelfFiles:
         self._segment = segment
         self._run_sync = run_sync
         self._held: set[str] = set()
+        self._expected: set[str] = set()
 
     def holds(self, sha256: str) -> bool:
         """See `SmallShelf`."""
         return sha256 in self._held
+
+    def expect(self, sha256: str) -> None:
+        """See `SmallShelf`."""
+        self._expected.add(sha256)
+
+    def expects(self, sha256: str) -> bool:
+        """See `SmallShelf`."""
+        return sha256 in self._expected
 
     async def put(self, payloads: Mapping[str, bytes]) -> None:
         """See `SmallShelf`. One turn in a thread for all of them."""
@@ -61,6 +70,7 @@ class SmallShelfFiles:
     def forget(self, sha256: str) -> None:
         """See `SmallShelf`."""
         self._held.discard(sha256)
+        self._expected.discard(sha256)
 
     def _hold(self, digests: Iterable[str]) -> None:
         new = set(digests) - self._held
@@ -79,13 +89,11 @@ class SmallShelfFiles:
         for sha256, data in payloads.items():
             path = self._path(sha256)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            partial = path.with_suffix(_PARTIAL)
+            partial = path.with_name(_PARTIAL)
             with partial.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fdatasync(
-                    file.fileno()
-                )  # a name without its bytes would look like a wrong release after a power cut
+                os.fdatasync(file.fileno())  # a name without its bytes would look like a wrong release after a power cut
             partial.replace(path)
 
     def _make_room(self, size: int) -> None:

@@ -7,7 +7,7 @@ in vain; every other one asks its parent in the tree that the order makes (FAN_O
 more than STRIPES parents, the work is spread over all, and the last of n has its bytes after log n steps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pd.decisions.ambassadors import Timing, Wait
@@ -68,9 +68,12 @@ def parent(me: str, live: Sequence[str]) -> str | None:
 
 
 def choose_source(
-    view: StripeView, *, lacked: Mapping[str, float], now: float, timing: Timing
+    view: StripeView, *, lacked: Mapping[str, float], busy: Collection[str] = (), now: float, timing: Timing
 ) -> AskPeer | AskOrigin | Wait:
-    """Where to get one payload of a stripe now. `lacked`: when peers last said, or showed, that they lack it.
+    """Where to get one payload of a stripe now.
+
+    `lacked`: when peers last said, or showed, that they lack it. `busy` are those that are not asked at the moment,
+    of whom nobody knows what they have: they are passed over, and count neither as lacking it nor as gone.
 
     A parent that brings nothing for `timing.stall` counts as lacking it, and the others are asked in its place. The
     origin is for the first of the living, and for whoever has seen nothing move for `timing.stall` times its place.
@@ -79,7 +82,7 @@ def choose_source(
     is_out_of_turn = isinstance(turn, AskOrigin) and turn.reason is Reason.TOOK_OVER_STALLED
     patience = LAST_CALL_SECONDS if is_out_of_turn else ASK_AGAIN_SECONDS
     asked = {device for device, when in lacked.items() if now < when + patience}
-    others = [device for device in view.live if device not in asked and device != view.me]
+    others = [device for device in view.live if device not in asked and device not in busy and device != view.me]
     if len(asked) >= MOST_ASKED:
         others = []
     above = parent(view.me, view.live)

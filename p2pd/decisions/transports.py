@@ -14,6 +14,10 @@ from signing.manifest import Delta, Manifest, SegmentTorrent, Transport
 from signing.policy import DeltaFallback, Limits
 from signing.reasons import Reason
 
+PATIENCE_SECONDS = 120.0  # without a piece of a delta, while somebody here has what can be taken instead
+REFUSED_SECONDS = 600.0  # the same, while the origin refuses it: errors in a row may be those of an overloaded origin,
+# which whole payloads would overload for good
+
 
 @dataclass(frozen=True, kw_only=True)
 class Holdings:
@@ -63,6 +67,33 @@ def choose_way(manifest: Manifest, segment: str, *, holdings: Holdings, limits: 
     spoiled = next((refusal for way, _ in smaller if (refusal := _spoiled(way, holdings)) is not None), None)
     refusal = None if spoiled is None else _against_fallback(whole, spoiled, limits)
     return refusal or Way(transport=whole, torrent=torrent, instead_of=spoiled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prospects:
+    """How a delta comes along, and what there is instead."""
+
+    idle: float  # seconds since its last piece came, from whomever
+    is_refused: bool  # by the origin, since then
+    is_announced: bool  # what would be chosen instead, by an endpoint of this site
+
+
+def why_give_up(prospects: Prospects) -> Refusal | None:
+    """Why another transport had better be fetched; None as long as the delta may still come.
+
+    While the origin only is away nothing else comes from there either, and the delta costs the least when it is back.
+    """
+    how_long = f"no piece of it for {prospects.idle:.0f} s"
+    if prospects.is_announced and prospects.idle >= PATIENCE_SECONDS:
+        return Refusal(reason=Reason.DELTA_OUT_OF_REACH, detail=f"{how_long}; another transport is here at the site")
+    if prospects.is_refused and prospects.idle >= REFUSED_SECONDS:
+        return Refusal(reason=Reason.DELTA_OUT_OF_REACH, detail=f"{how_long}; the origin refuses it")
+    return None
+
+
+def seconds_to_judgement(idle: float) -> float:
+    """How long `why_give_up` stays as it is, if nothing but time passes."""
+    return next((due - idle for due in (PATIENCE_SECONDS, REFUSED_SECONDS) if idle < due), PATIENCE_SECONDS)
 
 
 def _spoiled(delta: Delta, holdings: Holdings) -> Refusal | None:

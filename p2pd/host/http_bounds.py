@@ -14,6 +14,9 @@ from signing.reasons import Reason, explain
 
 REFUSALS = Counter("p2pd_http_refusals_total", "Connections and requests that were cut short, by cause.", ["cause"])
 
+PEER = "p2pd.peer"
+"""Where a request's scope names the peer: the subject of its certificate, if one was asked for, else its address."""
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -24,6 +27,7 @@ class HttpLimits:
     """What one listener grants its peers."""
 
     max_connections: int = 4_096
+    max_connections_each: int | None = None  # from one peer; see `PEER`
     max_header_bytes: int = 16_384
     max_body_bytes: int = 1_048_576
     handshake_seconds: float = 10.0  # for TLS
@@ -45,10 +49,11 @@ class _Gone(Exception):
     """The peer left before its request was whole."""
 
 
-def bounded(app: AsgiApp, limits: HttpLimits, hang_up: Callable[[], None]) -> AsgiApp:
+def bounded(app: AsgiApp, limits: HttpLimits, hang_up: Callable[[], None], peer: Callable[[], str]) -> AsgiApp:
     """Wrap `app` for one connection: it gets each request with its body whole and within `limits`, or not at all.
 
-    `hang_up` ends the connection at once. Applications get no lifespan events and no WebSockets.
+    `hang_up` ends the connection at once, `peer` says with whom it is. Applications get no lifespan events and no
+    WebSockets.
     """
 
     async def guarded(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -72,6 +77,7 @@ def bounded(app: AsgiApp, limits: HttpLimits, hang_up: Callable[[], None]) -> As
         async def replay() -> Message:
             return pending.pop() if pending else await receive()
 
+        scope[PEER] = peer()
         await app(scope, replay, send)
 
     return guarded

@@ -5,10 +5,13 @@ What Hypercorn 0.18 leaves open, and what closes it:
 - sends are shielded without a deadline, so a peer that stops reading holds its task for ever: `GuardedStream`;
 - a request body may trickle for ever, and one that nobody reads jams the connection: `http_bounds.bounded`;
 - HTTP/2, by `Upgrade` or by preface, escapes the idle timeout: refused in `Connection.protocol_send`;
+- one peer may take all connections: `Connection.serve` counts them by certificate, or else by address;
 - whatever a peer provokes inside the protocol would leave the task and end the daemon: `Connection.serve`.
 """
 
+import math
 import ssl
+from collections import Counter
 from typing import Any, cast
 
 import trio
@@ -89,17 +92,21 @@ class Connection(TCPServer):
         *,
         tls: ssl.SSLContext | None,
         limits: HttpLimits,
+        served: Counter[str],
         config: Config,
         context: WorkerContext,
     ) -> None:
+        """`served` counts the connections of one listener by peer, once their handshakes are done."""
         self._guarded = GuardedStream(stream, limits.stalled_seconds)
         self._limits = limits
+        self._served = served
+        self._peer = ""
         self._scope = trio.CancelScope()
         self._tls_stream = (
             None if tls is None else trio.SSLStream(self._guarded, tls, server_side=True, https_compatible=True)
         )
         super().__init__(
-            ASGIWrapper(cast("Any", bounded(app, limits, self.hang_up))),  # Hypercorn's own types of messages differ
+            ASGIWrapper(cast("Any", bounded(app, limits, self.hang_up, lambda: self._peer))),  # Hypercorn's own types differ
             config,
             context,
             ConnectionState(LifespanState({})),
@@ -111,7 +118,7 @@ class Connection(TCPServer):
         with self._scope:
             try:
                 if self._tls_stream is None or await self._shake_hands(self._tls_stream):
-                    await self.run()
+                    await self._run_if_there_is_room()
             except* _HttpTwoRefused:
                 REFUSALS.labels(cause="http2").inc()
             except* Exception as group:
@@ -134,6 +141,25 @@ class Connection(TCPServer):
         """As Hypercorn's, but the idle timer ends with the peer; else the socket stays until the timer runs out."""
         await super()._read_data()
         await self.idle_task.stop()
+
+    async def _run_if_there_is_room(self) -> None:
+        self._peer = self._name_of_peer()
+        if self._served[self._peer] >= (self._limits.max_connections_each or math.inf):
+            REFUSALS.labels(cause="connections_each").inc()
+            return
+        self._served[self._peer] += 1
+        try:
+            await self.run()
+        finally:
+            self._served[self._peer] -= 1
+            if not self._served[self._peer]:
+                del self._served[self._peer]  # so that it does not grow with all who ever came
+
+    def _name_of_peer(self) -> str:
+        certificate = None if self._tls_stream is None else self._tls_stream.getpeercert()
+        if certificate:
+            return repr(certificate["subject"])
+        return str(self._guarded.socket.getpeername()[0])
 
     async def _shake_hands(self, stream: trio.SSLStream[GuardedStream]) -> bool:
         try:

@@ -4,6 +4,7 @@
 import errno
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -76,13 +77,16 @@ async def serve_http(
     listeners = await _bind(listener)
     context = WorkerContext(max_requests=None)
     connections: set[Connection] = set()
+    served: Counter[str] = Counter()
     config = _hypercorn_config(listener.limits)
 
     async def serve_one(stream: trio.SocketStream) -> None:
         if len(connections) >= listener.limits.max_connections:
             REFUSALS.labels(cause="connections").inc()
             return
-        connection = Connection(app, stream, tls=tls, limits=listener.limits, config=config, context=context)
+        connection = Connection(
+            app, stream, tls=tls, limits=listener.limits, served=served, config=config, context=context
+        )
         connections.add(connection)
         try:
             await connection.serve()

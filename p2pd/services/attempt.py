@@ -19,7 +19,7 @@ from p2pd.ports_delta import Rebuilder
 from p2pd.services.carrying import Carriage, Carriages
 from p2pd.services.fetching import Release
 from p2pd.services.metrics import AgentMetrics
-from p2pd.services.obtaining import Installed, Obtaining, files_of, handed_over, release_for
+from p2pd.services.obtaining import Installed, Obtaining, files_of, handed_over, install_refusal, release_for
 from p2pd.services.patience import DISK_TROUBLE, patiently, until_stored
 from p2pd.services.probation import Proof, prove
 from p2pd.services.reporting import Reporter
@@ -68,6 +68,7 @@ class AttemptRun:
         *,
         still_wanted: StillWanted,
         installed: Installed = lambda: (),
+        no_delta: Refusal | None = None,
     ) -> None:
         if record.attempt is None:
             raise ValueError("a record without an attempt has nothing to run")
@@ -76,6 +77,7 @@ class AttemptRun:
         self._tools = tools
         self._still_wanted = still_wanted
         self._installed = installed
+        self._no_delta = no_delta
         self._carried: list[Carriage | SmallCarriage] = []  # by this run, in order
 
     async def begin(self) -> None:
@@ -116,6 +118,7 @@ class AttemptRun:
             identity=self._tools.identity,
             metrics=self._tools.metrics,
             installed=self._installed,
+            no_delta=self._no_delta,
         )
 
     async def _go_on(self) -> None:
@@ -151,7 +154,10 @@ class AttemptRun:
             else:
                 release = self._release_by(way)
                 transport = release.transport
-                self.attempt = replace(self.attempt, transport_sha256=transport.content.sha256, reason=None, detail="")
+                why = way.instead_of if way is not None else None
+                reason, detail = (why.reason, why.detail) if why is not None else (None, "")
+                sha256 = transport.content.sha256
+                self.attempt = replace(self.attempt, transport_sha256=sha256, reason=reason, detail=detail)
                 refusal = await self._carry(release)
                 if refusal is None and await self._obtaining.complete(transport):
                     await self._advance(Event.BYTES_ON_DISK)
@@ -162,16 +168,21 @@ class AttemptRun:
             await self._advance(Event.GAVE_UP, refusal)
 
     async def _carry(self, release: Release | SmallRelease) -> Refusal | None:
-        """Until all of it is on disk, or something stands against it."""
+        """Until all of it is on disk, or something stands against it, or it is a delta that was given up."""
         carriage = carry(self._tools, release)
         if carriage not in self._carried:
             self._carried.append(carriage)
-        trusted = self._tools.board.trusted.watch()
+        trusted, reach = self._tools.board.trusted.watch(), self._obtaining.reach(carriage)
+        lost = reach.lost if reach is not None else trio.sleep_forever
         while not carriage.finished.is_set():
-            await first_of(carriage.finished.wait, trusted.changed)
+            await first_of(carriage.finished.wait, trusted.changed, lost)
             refusal = self._still_wanted()
             if refusal is not None:
                 return refusal
+            if reach is not None and reach.refusal is not None and not carriage.finished.is_set():
+                self._obtaining.give_up(release.transport, reach.refusal)
+                self._tools.carriages.drop(carriage.digest)
+                return None
         return carriage.refusal
 
     async def _wait_because(self, refusal: Refusal) -> None:
@@ -199,7 +210,8 @@ class AttemptRun:
 
     async def _forget_unfinished(self) -> None:
         """What began to come by another transport: whatever lies here of a release that is installed is complete."""
-        finished = {carriage.digest for carriage in self._carried if carriage.finished.is_set()}
+        ended = (carriage for carriage in self._carried if carriage.finished.is_set())
+        finished = {carriage.digest for carriage in ended if carriage.refusal is None}
         for digest in self.needed - finished - {self._handed_over, self.attempt.transport_sha256}:
             self._tools.carriages.drop(digest)
             await until_stored(partial(self._tools.store.discard, digest))
@@ -238,7 +250,7 @@ class AttemptRun:
         try:
             await patiently(tools.board, install)
         except InstallerFailure as problem:
-            await self._advance(Event.GAVE_UP, Refusal(reason=problem.reason, detail=str(problem)))
+            await self._advance(Event.GAVE_UP, install_refusal(problem, self._manifest.manifest, self.attempt))
             return
         tools.metrics.install_seconds.observe(trio.current_time() - began)
         await self._advance(Event.INSTALLED)

@@ -37,6 +37,7 @@ class Carriage:
     def __init__(self, release: Release, predecessor: "Carriage | None") -> None:
         self.release = release
         self.received = Received()
+        self.transfer: Transfer | None = None  # the latest of it, until it has ended
         self.finished = trio.Event()
         self.ended = trio.Event()
         self.refusal: Refusal | None = None
@@ -143,7 +144,7 @@ class Carriages:
             carriage.finish(Refusal(reason=problem.reason, detail=str(problem)))
             _log.warning("release not carried", reason=problem.reason, why=str(problem))
         finally:
-            carriage.predecessor = None
+            carriage.predecessor = carriage.transfer = None
             carriage.ended.set()
             self._running.discard(carriage)
             self._board.carried.set(self._board.carried.value - {info_hash})
@@ -166,6 +167,7 @@ class Carriages:
         began = trio.current_time()
         async with self._swarm.transfer(spec) as transfer, trio.open_nursery() as nursery:
             self._board.carried.set(self._board.carried.value | {spec.info_hash})
+            carriage.transfer = transfer
             nursery.start_soon(self._introductions(spec.info_hash, transfer).run)
             filler = Filler(
                 carriage.release,

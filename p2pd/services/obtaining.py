@@ -6,19 +6,25 @@ delta. Either way p2pd-install verifies it by the signed SHA-256; a delta never 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from p2pd.decisions.eligibility import Refusal
 from p2pd.decisions.transports import Holdings, Way, choose_way
 from p2pd.host.telemetry import log
-from p2pd.ports_control import PayloadStore
+from p2pd.ports import InstallerFailure
+from p2pd.ports_control import Attempt, PayloadStore
 from p2pd.ports_delta import Base, Rebuild, Rebuilder, RebuildFailed
+from p2pd.services.carrying import Carriage
 from p2pd.services.fetching import Release
 from p2pd.services.metrics import AgentMetrics
+from p2pd.services.reach import Reach
 from p2pd.services.site import Board, Identity
-from p2pd.services.small_payloads import SmallRelease
+from p2pd.services.small_payloads import SmallCarriage, SmallRelease
 from signing.manifest import Delta, Manifest, Transport
 from signing.policy import Limits
+from signing.reasons import Reason
+from signing.report import InstallState
 from signing.trust import reopen_committed
 from signing.verified import VerifiedManifest
 
@@ -29,7 +35,7 @@ Installed = Callable[[], tuple[VerifiedManifest, ...]]
 
 
 class Obtaining:
-    """One release on its way in."""
+    """One release on its way in. `no_delta`: why none is to be used, if something spoke against them before."""
 
     def __init__(
         self,
@@ -41,6 +47,7 @@ class Obtaining:
         identity: Identity,
         metrics: AgentMetrics,
         installed: Installed,
+        no_delta: Refusal | None = None,
     ) -> None:
         self._manifest = manifest
         self._store = store
@@ -51,29 +58,37 @@ class Obtaining:
         self._installed = installed
         self._bases: dict[str, Base] = {}
         self._unusable: dict[str, Refusal] = {}
+        if no_delta is not None:
+            self._unusable = {delta.content.sha256: no_delta for delta in manifest.manifest.deltas}
 
     async def choose(self) -> Way | Refusal | None:
         """The transport to fetch now; a refusal when only policy stands in the way. Raises StorageFailed."""
-        manifest, trusted = self._manifest.manifest, self._board.trusted.value
+        manifest = self._manifest.manifest
         self._bases = await self._readable_bases()
-        holdings = Holdings(
-            readable=frozenset(self._bases),
-            installed=frozenset(release.manifest.payload.sha256 for release in self._installed()),
-            unusable=self._unusable,
-        )
-        limits = trusted.policy.limits if trusted is not None else Limits()
-        way = choose_way(manifest, self._segment, holdings=holdings, limits=limits)
+        way = self._choose(self._unusable)
         refusal = way.instead_of if isinstance(way, Way) else way
         if refusal is not None:
             self._metrics.refused(refusal.reason.value)
             _log.warning("no delta", product=manifest.product, version=manifest.version, why=refusal.detail)
         return way
 
+    def reach(self, carriage: Carriage | SmallCarriage) -> Reach | None:
+        """Whether a delta that is being fetched can be had at all; None for other transports, which must be."""
+        if not isinstance(carriage, Carriage) or not isinstance(carriage.release.transport, Delta):
+            return None
+        return Reach(carriage, self._board, otherwise=partial(self._without, carriage.release.transport))
+
+    def give_up(self, transport: Transport, refusal: Refusal) -> None:
+        """Choose that one no more."""
+        self._unusable[transport.content.sha256] = refusal
+
     async def complete(self, transport: Transport) -> bool:
         """Make what p2pd-install takes of a transport that is on disk; False when another one has to be chosen.
 
-        Raises PayloadStoreFull, StorageFailed.
+        That is so for one that was given up, too. Raises PayloadStoreFull, StorageFailed.
         """
+        if transport.content.sha256 in self._unusable:
+            return False
         if not isinstance(transport, Delta):
             return True
         payload, base = self._manifest.manifest.payload, self._bases[transport.base.sha256]
@@ -88,10 +103,25 @@ class Obtaining:
         try:
             await self._rebuilder.rebuild(work)
         except RebuildFailed as problem:
-            self._unusable[transport.content.sha256] = Refusal(reason=problem.reason, detail=str(problem))
+            self.give_up(transport, Refusal(reason=problem.reason, detail=str(problem)))
             self._metrics.refused(problem.reason.value)
             return False
         return True
+
+    def _without(self, transport: Transport) -> Way | Refusal | None:
+        """What would be chosen if that one could not be had."""
+        missed = Refusal(reason=Reason.DELTA_OUT_OF_REACH)
+        return self._choose({**self._unusable, transport.content.sha256: missed})
+
+    def _choose(self, unusable: Mapping[str, Refusal]) -> Way | Refusal | None:
+        trusted = self._board.trusted.value
+        holdings = Holdings(
+            readable=frozenset(self._bases),
+            installed=frozenset(release.manifest.payload.sha256 for release in self._installed()),
+            unusable=unusable,
+        )
+        limits = trusted.policy.limits if trusted is not None else Limits()
+        return choose_way(self._manifest.manifest, self._segment, holdings=holdings, limits=limits)
 
     async def _readable_bases(self) -> dict[str, Base]:
         """What the release's deltas build upon, as far as it lies on disk: a payload that a delta made here before,
@@ -121,6 +151,25 @@ def handed_over(manifest: Manifest, transport_sha256: str) -> str | None:
         if transport.content.sha256 == transport_sha256:
             return manifest.payload.sha256 if isinstance(transport, Delta) else transport_sha256
     return None
+
+
+def install_refusal(problem: InstallerFailure, manifest: Manifest, attempt: Attempt) -> Refusal:
+    """What p2pd-install's refusal says of the release.
+
+    Nothing, when it does not take a payload that a delta made: one from before there were deltas takes none.
+    """
+    deltas = {delta.content.sha256 for delta in manifest.deltas}
+    if problem.reason is not Reason.PAYLOAD_MISMATCH or attempt.transport_sha256 not in deltas:
+        return Refusal(reason=problem.reason, detail=str(problem))
+    detail = f"p2pd-install does not take what it made; has it been restarted since the upgrade? {problem}"
+    return Refusal(reason=Reason.DELTA_FAILED, detail=detail)
+
+
+def delta_refusal(before: Attempt | None, manifest_sha256: str) -> Refusal | None:
+    """Why a release is not to come by delta again: `install_refusal` ended the attempt at it before this one."""
+    if before is None or (before.manifest_sha256, before.state) != (manifest_sha256, InstallState.FAILED):
+        return None
+    return Refusal(reason=before.reason, detail=before.detail) if before.reason is Reason.DELTA_FAILED else None
 
 
 def files_of(manifest: Manifest, segment: str) -> frozenset[str]:

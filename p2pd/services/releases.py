@@ -15,7 +15,7 @@ from p2pd.host.telemetry import log
 from p2pd.ports import InstalledProduct, InstalledRelease, InstallPhase
 from p2pd.ports_control import Attempt, ProductRecord, Trusted
 from p2pd.services.attempt import AttemptRun, ReleaseTools
-from p2pd.services.obtaining import files_of, release_for, reopened, torrents_of
+from p2pd.services.obtaining import delta_refusal, files_of, release_for, reopened, torrents_of
 from p2pd.services.patience import patiently
 from p2pd.services.site import Why
 from p2pd.services.small_payloads import SmallRelease
@@ -198,6 +198,7 @@ class Releases:
             self._tools,
             still_wanted=partial(self._still_wanted, manifest.product, sha256),
             installed=partial(self._installed, manifest.product),
+            no_delta=delta_refusal(before, sha256),
         )
         self._running[manifest.product] = run
         nursery.start_soon(self._see_through, run, run.begin)

@@ -23,7 +23,7 @@ from p2pd.host.latest import Latest, first_of
 from p2pd.host.telemetry import log
 from p2pd.ports import Origin, OriginFailure, PayloadStoreFull
 from p2pd.ports_control import StorageFailed
-from p2pd.ports_small import MAX_WANTED, PeerFailure, SmallPeers, SmallShelf
+from p2pd.ports_small import MAX_WANTED, PeerBusy, PeerFailure, SmallPeers, SmallShelf
 from p2pd.services.fetching import Received
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.site import Board, Identity
@@ -33,6 +33,7 @@ from signing.reasons import Reason
 from signing.verified import VerifiedManifest
 
 MAX_CARRIED = 20_000  # what schedules can offer at once, twice; a few hundred bytes of memory each
+BUSY_SECONDS = 2.0  # before a peer that could not wait with us is asked for the same again
 MOST_QUESTIONS = 3  # to one peer at once that may wait: what is wanted later need not wait for what is wanted already
 GATHER_SECONDS = 0.02  # before deciding, so that what is wanted at once is asked for at once
 ORIGIN_REQUESTS = 4  # at once: as many connections, and no round trip shows
@@ -62,6 +63,8 @@ class SmallCarriage:
         self.began = trio.current_time()
         self.stripe = stripe_of(self.digest)
         self.lacked: dict[str, float] = {}  # when peers said, or showed, that they lack it
+        self.busy: dict[str, float] = {}  # until when peers that could not wait with us are left alone with it
+        self.wanted_since: float | None = None  # the first look at it
 
     @property
     def digest(self) -> str:
@@ -79,6 +82,8 @@ class SmallCarriage:
         """What peers lacked a while ago they may have by now."""
         if self.lacked:
             self.lacked = {device: when for device, when in self.lacked.items() if now < when + ASK_AGAIN_SECONDS}
+        if self.busy:
+            self.busy = {device: until for device, until in self.busy.items() if now < until}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +118,7 @@ class SmallPayloads:
         self._site = SmallSite(board, identity, timing)
         self._carried: dict[str, SmallCarriage] = {}
         self._missing: dict[str, SmallCarriage] = {}  # those for which nobody is being asked now
+        self._urgent: set[SmallCarriage] = set()  # critical ones, until the next look after they finished
         self._asking: Counter[tuple[str, bool]] = Counter()
         self._from_origin = 0
         self._failures, self._origin_again_at = 0, -math.inf
@@ -141,8 +147,10 @@ class SmallPayloads:
         if len(self._carried) >= MAX_CARRIED:
             carriage.finish(Refusal(reason=Reason.BUSY, detail=f"{MAX_CARRIED} small payloads are carried already"))
             return carriage
-        self._site.moved(carriage.stripe)
         self._carried[digest] = self._missing[digest] = carriage
+        self._shelf.expect(digest)
+        if release.manifest.manifest.severity is Severity.CRITICAL:
+            self._urgent.add(carriage)
         self._tell()
         return carriage
 
@@ -164,6 +172,12 @@ class SmallPayloads:
     def digests(self) -> frozenset[str]:
         """Transports being carried now."""
         return frozenset(self._carried)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether a critical release is on its way."""
+        self._urgent = {carriage for carriage in self._urgent if not carriage.finished.is_set()}
+        return bool(self._urgent)
 
     def drop(self, digest: str) -> None:
         """Stop carrying, and hand it to nobody any more; what is on disk stays."""
@@ -203,14 +217,19 @@ class SmallPayloads:
         pause = self._site.seconds_to_next_pardon(now)
         for carriage in sorted(self._missing.values(), key=_urgency):
             carriage.forget_old(now)
-            sha256, lacked = carriage.release.manifest.sha256, carriage.lacked
-            alike = (carriage.stripe, self._site.ring_key(sha256), frozenset(lacked.items()))
+            sha256, lacked, busy = carriage.release.manifest.sha256, carriage.lacked, frozenset(carriage.busy)
+            if carriage.wanted_since is None:
+                carriage.wanted_since = now
+            moved = max(carriage.wanted_since, self._site.moved_at(carriage.stripe))
+            alike = (carriage.stripe, self._site.ring_key(sha256), frozenset(lacked.items()), busy, moved)
             if alike not in decided:
-                view = self._site.view(carriage.stripe, sha256)
-                decided[alike] = choose_source(view, lacked=lacked, now=now, timing=self._timing)
+                view = self._site.view(carriage.stripe, sha256, wanted_since=carriage.wanted_since)
+                decided[alike] = choose_source(view, lacked=lacked, busy=busy, now=now, timing=self._timing)
             source = decided[alike]
             if lacked:
                 pause = min(pause, min(lacked.values()) + ASK_AGAIN_SECONDS - now)
+            if busy:
+                pause = min(pause, min(carriage.busy.values()) - now)
             if not passage.may_download:
                 self._say(carriage, passage.reason)
             elif isinstance(source, AskPeer):
@@ -239,6 +258,10 @@ class SmallPayloads:
             await self._keep({digest: brought[digest] for digest in good}, good, source="lan")
             if not good:
                 self._note_lack(device, question, wait_seconds)
+        except PeerBusy:
+            until = trio.current_time() + BUSY_SECONDS
+            for carriage in carriages:
+                carriage.busy[device] = until
         except PeerFailure as failure:
             self._site.shun(device, is_hostile=failure.is_hostile)
             tell = _log.warning if failure.is_hostile else _log.info
@@ -317,8 +340,10 @@ class SmallPayloads:
             if self._carried.get(digest) is carriage:
                 self._metrics.transfer_seconds.observe(trio.current_time() - carriage.began)
                 carriage.finish(refusal)
-            else:
-                self._shelf.forget(digest)  # dropped while it came
+                if refusal is not None:
+                    self._shelf.forget(digest)  # nobody need wait for it here
+            elif digest not in self._carried:
+                self._shelf.forget(digest)  # dropped while it came; one that is carried anew is as good on the shelf
 
     def _put_back(self, carriages: Sequence[SmallCarriage]) -> None:
         for carriage in carriages:

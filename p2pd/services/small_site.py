@@ -36,7 +36,7 @@ class SmallSite:
         self._shunned: dict[str, tuple[float, float | None]] = {}  # device: until when; its sighting that this is about
         self._began: float | None = None  # when something was trusted: before that nobody can be recognised
         self._moved_at: list[float] = [0.0] * STRIPES
-        self._first: dict[tuple[int, int], str] = {}
+        self._first: dict[tuple[int, int], tuple[str, float]] = {}  # who is the first of those there, and since when
 
     def look(self) -> None:
         """Take in what is trusted now; before `ring_key` and `view`."""
@@ -61,27 +61,31 @@ class SmallSite:
             self._keys[manifest_sha256] = self._numbers.setdefault(terms, len(self._numbers))
         return self._keys[manifest_sha256]
 
-    def view(self, stripe: int, manifest_sha256: str) -> StripeView:
-        """The stripe's members for a release, and who of them is there."""
+    def view(self, stripe: int, manifest_sha256: str, *, wanted_since: float) -> StripeView:
+        """The stripe's members for a release, and who of them is there. Nobody is late before there is a want."""
         now, key = trio.current_time(), (stripe, self.ring_key(manifest_sha256))
         if key not in self._ranked:
             self._ranked[key] = rank(rank_key(stripe), self._eligible(manifest_sha256))
         me, ranked = self._identity.device, self._ranked[key]
         live = tuple(device for device in ranked if device == me or self.can_ask(device, now))
-        if live[0] != self._first.get(key):  # whoever has just come to be the first has not been silent yet
-            self._first[key], self._moved_at[stripe] = live[0], now
+        if key not in self._first or live[0] != self._first[key][0]:
+            self._first[key] = live[0], now  # whoever has just come to be the first has not been silent yet
         return StripeView(
             me=me,
             live=live,
             is_first=ranked[0] == me,
             is_whole=len(live) == len(ranked),
             listening_since=self._listening_since(now),
-            last_progress=self._moved_at[stripe],
+            last_progress=max(self._moved_at[stripe], self._first[key][1], wanted_since),
         )
 
     def moved(self, stripe: int) -> None:
-        """Others have brought something of the stripe, or there is something to bring at last."""
+        """Others have brought something of the stripe."""
         self._moved_at[stripe] = trio.current_time()
+
+    def moved_at(self, stripe: int) -> float:
+        """When others last brought something of the stripe."""
+        return self._moved_at[stripe]
 
     def peer(self, device: str) -> Peer | None:
         """How to reach a device, if it is still there."""
@@ -106,7 +110,8 @@ class SmallSite:
 
     def seconds_to_next_pardon(self, now: float) -> float:
         """Until a shunned peer may be asked again; infinity if there is none."""
-        return min((max(until - now, 0.01) for until, _ in self._shunned.values()), default=float("inf"))
+        self._shunned = {device: (until, seen) for device, (until, seen) in self._shunned.items() if now < until}
+        return min((until - now for until, _ in self._shunned.values()), default=float("inf"))
 
     def _listening_since(self, now: float) -> float:
         """A LAN that cannot be listened to holds nobody up for longer than one that is silent."""

@@ -27,7 +27,7 @@ from signing.reasons import Reason
 from signing.report import InstallState
 
 LOOK_SECONDS = 0.15
-ACT_SECONDS = 45.0
+ACT_SECONDS = 90.0  # takes fifteen; this is for machines that are busy with something else
 PROBATION_SECONDS, INTERVAL_SECONDS = 2.0, 0.5
 
 

@@ -3,13 +3,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 
 import trio
 
 from p2pd.adapters.small_peers import SmallDesk
 from p2pd.host.latest import first_of
 from p2pd.ports import Endpoint
-from p2pd.ports_small import PeerFailure, SmallShelf
+from p2pd.ports_small import PeerBusy, PeerFailure, SmallPeers, SmallShelf
 from signing.manifest import Content
 
 ROUND_TRIP_SECONDS = 0.001
@@ -36,7 +38,13 @@ class FakeSmallNetwork:
         _, gone = self._desks.pop(host)
         gone.set()
 
-    async def ask(self, peer: Endpoint, wanted: Sequence[Content], *, wait_seconds: float) -> Mapping[str, bytes]:
+    def seen_by(self, asker: str) -> SmallPeers:
+        """The network as one endpoint uses it."""
+        return _Asker(self, asker)
+
+    async def ask(
+        self, peer: Endpoint, wanted: Sequence[Content], *, wait_seconds: float, asker: str = ""
+    ) -> Mapping[str, bytes]:
         """See `SmallPeers`."""
         await trio.sleep(ROUND_TRIP_SECONDS)
         desk, gone = self._desk(peer.host)
@@ -46,7 +54,11 @@ class FakeSmallNetwork:
         async def answer() -> None:
             if peer.host in self.mute:
                 await trio.sleep_forever()
-            found.update(await desk.answer([content.sha256 for content in wanted], wait_seconds))
+            digests = [content.sha256 for content in wanted]
+            await desk.wait(digests, wait_seconds, asker=asker)
+            async with aclosing(desk.batches(digests)) as batches:
+                async for batch in batches:
+                    found.update(batch)
 
         await first_of(answer, gone.wait, seconds=wait_seconds + 10)
         self._desk(peer.host)
@@ -64,6 +76,15 @@ class FakeSmallNetwork:
         if host not in self._desks:
             raise PeerFailure(f"{host}: nobody answers")
         return self._desks[host]
+
+
+@dataclass(frozen=True)
+class _Asker:
+    network: FakeSmallNetwork
+    name: str
+
+    async def ask(self, peer: Endpoint, wanted: Sequence[Content], *, wait_seconds: float) -> Mapping[str, bytes]:
+        return await self.network.ask(peer, wanted, wait_seconds=wait_seconds, asker=self.name)
 
 
 def _truth(_: str, data: bytes) -> bytes:

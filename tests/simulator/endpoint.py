@@ -231,7 +231,7 @@ class SimulatedEndpoint:
             store=PayloadFiles(self._directory / "payloads", in_place),
             rebuilder=self.rebuilder,
             small_shelf=shelf,
-            small_peers=self._around.small,
+            small_peers=self._around.small.seen_by(self.host),
             probe=self.probe,
             clock=clock,
             metrics=AgentMetrics(CollectorRegistry()),
