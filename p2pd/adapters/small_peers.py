@@ -2,7 +2,7 @@
 """Small payloads between the endpoints of a segment: questions to a peer's mirror, and answers of our own."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Self
@@ -137,18 +137,17 @@ class SmallDesk:
         finally:
             self._waiting -= Counter((asker,))  # which forgets those who have none any more
 
-    async def batches(self, wanted: Sequence[str]) -> AsyncIterator[Mapping[str, bytes]]:
+    async def batches(self, wanted: Sequence[str]) -> AsyncGenerator[Mapping[str, bytes], None]:
         """What is there of `wanted`, in order and one batch after the other. Raises StorageFailed."""
         left, remaining = MOST_ANSWERED, list(dict.fromkeys(wanted))
-        while found := await self._shelf.read(remaining, most_bytes=min(BATCH_BYTES, left)):
+        while remaining and left > 0:
+            found = await self._shelf.read(remaining, most_bytes=min(BATCH_BYTES, left))
             size = sum(map(len, found.values()))
-            if size > left and left < MOST_ANSWERED:
+            if not found or size > left:
                 return
             yield found
             left -= size
-            remaining = remaining[remaining.index(next(reversed(found))) + 1 :]
-            if left <= 0:
-                return
+            remaining = remaining[remaining.index(list(found)[-1]) + 1 :]
 
     async def _one_comes(self, arrivals: Watch[int], wanted: Sequence[str]) -> None:
         while True:
@@ -161,24 +160,24 @@ class SmallDesk:
 class _Answer(Response):
     """Batches as they are read from disk and leave: the next is read when the peer has taken the one before."""
 
-    def __init__(self, first: Mapping[str, bytes], rest: AsyncIterator[Mapping[str, bytes]]) -> None:
+    def __init__(self, first: Mapping[str, bytes], rest: AsyncGenerator[Mapping[str, bytes], None]) -> None:
         super().__init__(media_type="application/octet-stream")
         del self.headers["Content-Length"]  # it is known at the end
         self._first = first
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        batch = pack_payloads(self._first)
-        self._first = {}
-        await send({"type": "http.response.body", "body": batch, "more_body": True})
-        try:
-            async for found in self._rest:
-                batch = pack_payloads(found)
-                await send({"type": "http.response.body", "body": batch, "more_body": True})
-        except StorageFailed as problem:
-            _log.warning("small payloads cannot be read", why=str(problem))  # the peer asks again for what it lacks
-        await send({"type": "http.response.body", "body": b""})
+        async with aclosing(self._rest) as rest:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            batch = self._first
+            while batch:
+                await send({"type": "http.response.body", "body": pack_payloads(batch), "more_body": True})
+                try:
+                    batch = await anext(rest, {})
+                except StorageFailed as problem:
+                    _log.warning("small payloads cannot be read", why=str(problem))
+                    break  # what has left is whole, and the peer asks again for the rest
+            await send({"type": "http.response.body", "body": b""})
 
 
 def payloads_endpoint(desk: SmallDesk) -> Callable[[Request], Awaitable[Response]]:

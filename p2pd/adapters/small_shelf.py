@@ -93,7 +93,9 @@ class SmallShelfFiles:
             with partial.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fdatasync(file.fileno())  # a name without its bytes would look like a wrong release after a power cut
+                os.fdatasync(
+                    file.fileno()
+                )  # a name without its bytes would look like a wrong release after a power cut
             partial.replace(path)
 
     def _make_room(self, size: int) -> None:

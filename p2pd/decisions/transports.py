@@ -92,8 +92,8 @@ def why_give_up(prospects: Prospects) -> Refusal | None:
 
 
 def seconds_to_judgement(idle: float) -> float:
-    """How long `why_give_up` stays as it is, if nothing but time passes."""
-    return next((due - idle for due in (PATIENCE_SECONDS, REFUSED_SECONDS) if idle < due), PATIENCE_SECONDS)
+    """How long `why_give_up` stays as it is, if nothing but time passes; a little longer, never a rounding error."""
+    return next((due - idle for due in (PATIENCE_SECONDS, REFUSED_SECONDS) if idle < due), PATIENCE_SECONDS) + 1.0
 
 
 def _spoiled(delta: Delta, holdings: Holdings) -> Refusal | None:

@@ -9,7 +9,6 @@ What Hypercorn 0.18 leaves open, and what closes it:
 - whatever a peer provokes inside the protocol would leave the task and end the daemon: `Connection.serve`.
 """
 
-import math
 import ssl
 from collections import Counter
 from typing import Any, cast
@@ -106,7 +105,9 @@ class Connection(TCPServer):
             None if tls is None else trio.SSLStream(self._guarded, tls, server_side=True, https_compatible=True)
         )
         super().__init__(
-            ASGIWrapper(cast("Any", bounded(app, limits, self.hang_up, lambda: self._peer))),  # Hypercorn's own types differ
+            ASGIWrapper(
+                cast("Any", bounded(app, limits, self.hang_up, lambda: self._peer))
+            ),  # Hypercorn's own types differ
             config,
             context,
             ConnectionState(LifespanState({})),
@@ -144,7 +145,8 @@ class Connection(TCPServer):
 
     async def _run_if_there_is_room(self) -> None:
         self._peer = self._name_of_peer()
-        if self._served[self._peer] >= (self._limits.max_connections_each or math.inf):
+        most = self._limits.max_connections_each
+        if most is not None and self._served[self._peer] >= most:
             REFUSALS.labels(cause="connections_each").inc()
             return
         self._served[self._peer] += 1
@@ -159,7 +161,10 @@ class Connection(TCPServer):
         certificate = None if self._tls_stream is None else self._tls_stream.getpeercert()
         if certificate:
             return repr(certificate["subject"])
-        return str(self._guarded.socket.getpeername()[0])
+        try:
+            return str(self._guarded.socket.getpeername()[0])
+        except OSError:  # it has gone already
+            return ""
 
     async def _shake_hands(self, stream: trio.SSLStream[GuardedStream]) -> bool:
         try:

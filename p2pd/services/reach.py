@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from p2pd.decisions.eligibility import Refusal
-from p2pd.decisions.transports import Prospects, Way, seconds_to_judgement, why_give_up
+from p2pd.decisions.transports import PATIENCE_SECONDS, Prospects, Way, seconds_to_judgement, why_give_up
 from p2pd.host.latest import first_of
 from p2pd.services.carrying import Carriage
 from p2pd.services.site import Board
@@ -50,13 +50,11 @@ class Reach:
         self._pieces = max(pieces, self._pieces)
         if self._carriage.received.waiting.value is Reason.ORIGIN_REFUSED:
             self._was_refused = True
-        way = self._otherwise()
+        idle = trio.current_time() - self._since
+        way = self._otherwise() if idle >= PATIENCE_SECONDS else None
         if isinstance(way, Way):
-            prospects = Prospects(
-                idle=trio.current_time() - self._since,
-                is_refused=self._was_refused,
-                is_announced=self._is_announced(way.torrent.info_hash),
-            )
+            is_announced = self._is_announced(way.torrent.info_hash)
+            prospects = Prospects(idle=idle, is_refused=self._was_refused, is_announced=is_announced)
             self.refusal = why_give_up(prospects)
 
     def _is_announced(self, info_hash: str) -> bool:

@@ -17,7 +17,7 @@ from p2pd.host.latest import Latest
 from p2pd.host.telemetry import log
 from p2pd.ports import ReceiveWindow
 
-TICK_SECONDS = 0.025
+TICK_SECONDS = 0.05
 REST_SECONDS = 1.0  # without any download, after which the next begins like the first
 SUSTAINED_SECONDS = 2.0  # a rate that lasted so long is one of the link's
 LEAST_BUFFER = 4_096  # bytes unread on a connection that is throttled; one TCP segment fits twice

@@ -34,7 +34,7 @@ _PAYLOAD = re.compile(r"[0-9a-f]{64}")
 class _LargeChunks(FileResponse):
     """Fewer thread hops per megabyte, and no request that asks for a hundred snippets."""
 
-    chunk_size = 262_144
+    chunk_size = 524_288
     max_ranges = 16
 
 

@@ -58,6 +58,7 @@ def patch() -> None:
 @click.option("--conflicts", multiple=True, help="PRODUCT that must not be installed; may repeat.")
 @click.option("--oldest-fallback", default=0, show_default=True, help="Least counter that it may be rolled back to.")
 @delta_options
+@click.option("--torrents", is_flag=True, help="Torrents even for a small payload, for agents that need them.")
 @health_options
 @json_option
 @click.pass_obj
@@ -90,7 +91,14 @@ def build(session: Session, /, name: str, version: str, source: Path, *, as_json
             with _progress(session, quiet=as_json) as tell:
                 authorities = _authorities(fleet)
                 bases = wanted_bases(repository, name, options["bases"], newest=options["newest_bases"])
-                built, payload = build_patch(wish, source, into=scratch, segment_authorities=authorities, progress=tell)
+                built, payload = build_patch(
+                    wish,
+                    source,
+                    into=scratch,
+                    segment_authorities=authorities,
+                    always_torrents=options["torrents"],
+                    progress=tell,
+                )
                 built, outcomes = add_deltas(
                     built,
                     () if options["no_delta"] else bases,

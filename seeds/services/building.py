@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One release from what an administrator has: payload, a torrent for every segment, and the manifest around them.
 
-A small payload needs no torrents.
+A small payload needs no torrents, but for agents that do not know that yet.
 
 Synchronous and busy for seconds to minutes: call it in a worker thread, or from a command.
 """
@@ -55,15 +55,17 @@ def build_patch(
     *,
     into: Path,
     segment_authorities: Mapping[str, bytes],
+    always_torrents: bool = False,
     progress: Progress = lambda _stage, _done, _total: None,
 ) -> tuple[BuiltPatch, BuiltPayload]:
     """Build everything that the `patches` role signs; the transport is left in the directory `into`.
 
-    `segment_authorities` are the segments' certificates in PEM. Raises BadInput.
+    `segment_authorities` are the segments' certificates in PEM. `always_torrents` gives them to a small payload, too.
+    Raises BadInput.
     """
     _check_wish(wish)
     payload = build_payload(source, into, progress=lambda done, total: progress("payload", done, total))
-    if payload.transport.size <= SMALL_BYTES:
+    if payload.transport.size <= SMALL_BYTES and not always_torrents:
         transport = Transport(
             codec="zstd", content=payload.transport, torrents=(), segments=tuple(sorted(segment_authorities))
         )

@@ -78,3 +78,12 @@ async def test_a_disk_that_cannot_be_written_speaks_against_nothing(rebuilder: R
     with pytest.raises(StorageFailed) as failure:
         await rebuilder.rebuild(work)
     assert failure.value.reason is Reason.STORAGE_FAILED
+
+
+async def test_a_module_in_the_working_directory_is_not_taken_for_one_of_ours(
+    rebuilder: Rebuilder, work: Rebuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zstandard.py").write_text("raise SystemExit('somebody put me here')")
+    monkeypatch.chdir(tmp_path)
+    await rebuilder.rebuild(work)
+    assert work.result.read_bytes() == NEW

@@ -3,7 +3,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import httpx
 import pytest
 import trio
 
-from p2pd.adapters.lan_mirror import mirror_app
-from p2pd.adapters.small_peers import SmallPeersHttps
+from p2pd.adapters.lan_mirror import MIRROR_LIMITS, mirror_app
+from p2pd.adapters.small_peers import MAX_WAITING_EACH, SmallPeersHttps
 from p2pd.adapters.small_shelf import SmallShelfFiles
 from p2pd.host.http_server import Listener, serve_http
 from p2pd.host.live_certificate import LiveCertificate
 from p2pd.ports import Endpoint
-from p2pd.ports_small import PeerFailure, SmallPeers
+from p2pd.ports_small import PeerBusy, PeerFailure, SmallPeers
 from signing.devices import SegmentAuthority
 from signing.manifest import Content
 from tests.fakes.fake_small_peers import FakeSmallNetwork
@@ -47,7 +47,7 @@ async def serving(app: Any, directory: Path, authority: SegmentAuthority) -> Asy
     ca = directory / "ca.pem"
     ca.write_bytes(authority.certificate_pem)
     live = live_certificate(directory, authority, "server")
-    listener = Listener(host=HOST, port=0, live=live, client_ca=ca)
+    listener = Listener(host=HOST, port=0, live=live, client_ca=ca, limits=MIRROR_LIMITS)
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(partial(serve_http, app, listener, drain_seconds=0.1))
         yield Endpoint(host=HOST, port=bound[0][1])
@@ -90,6 +90,8 @@ async def test_what_it_lacks_is_left_out(peer: tuple[SmallPeers, Endpoint], shel
 
 async def test_a_question_waits_for_what_comes(peer: tuple[SmallPeers, Endpoint], shelf: SmallShelfFiles) -> None:
     answers = []
+    for sha256 in PAYLOADS:
+        shelf.expect(sha256)
 
     async def ask() -> None:
         answers.append(await peer[0].ask(peer[1], CONTENTS, wait_seconds=25))
@@ -102,8 +104,78 @@ async def test_a_question_waits_for_what_comes(peer: tuple[SmallPeers, Endpoint]
     assert answers == [PAYLOADS]
 
 
-async def test_nothing_is_an_answer_too(peer: tuple[SmallPeers, Endpoint]) -> None:
+async def test_nothing_is_an_answer_too(peer: tuple[SmallPeers, Endpoint], shelf: SmallShelfFiles) -> None:
+    assert await peer[0].ask(peer[1], CONTENTS, wait_seconds=0) == {}
+    shelf.expect(CONTENTS[0].sha256)
     assert await peer[0].ask(peer[1], CONTENTS, wait_seconds=0.05) == {}
+
+
+async def test_who_does_not_expect_it_does_not_let_us_wait(
+    peer: tuple[SmallPeers, Endpoint], shelf: SmallShelfFiles
+) -> None:
+    with trio.fail_after(20):
+        with pytest.raises(PeerBusy):
+            await peer[0].ask(peer[1], CONTENTS, wait_seconds=25)
+        shelf.expect(CONTENTS[0].sha256)
+        shelf.forget(CONTENTS[0].sha256)
+        with pytest.raises(PeerBusy):
+            await peer[0].ask(peer[1], CONTENTS, wait_seconds=25)
+
+
+async def test_one_peer_takes_a_few_places_and_leaves_the_others(
+    peer: tuple[SmallPeers, Endpoint], shelf: SmallShelfFiles
+) -> None:
+    asked, answered = 2 * MAX_WAITING_EACH, 0
+    shelf.expect(CONTENTS[0].sha256)
+    busy = trio.Event()
+
+    async def ask() -> None:
+        nonlocal answered
+        try:
+            assert await peer[0].ask(peer[1], CONTENTS[:1], wait_seconds=25) == {
+                CONTENTS[0].sha256: PAYLOADS[CONTENTS[0].sha256]
+            }
+            answered += 1
+        except PeerBusy:
+            busy.set()
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(asked):
+                nursery.start_soon(ask)
+            await busy.wait()
+            await shelf.put({CONTENTS[0].sha256: PAYLOADS[CONTENTS[0].sha256]})
+    assert answered >= MAX_WAITING_EACH
+
+
+async def test_one_device_has_a_few_connections_and_others_get_in(shelf: SmallShelfFiles, tmp_path: Path) -> None:
+    authority = create_authority()
+    await shelf.put(PAYLOADS)
+    greedy = live_certificate(tmp_path, authority, "greedy").peer_context(ca_pem=authority.certificate_pem)
+    async with (
+        client_of(tmp_path, authority, believes=authority) as honest,
+        serving(mirror_app(tmp_path / "mirror", shelf), tmp_path, authority) as endpoint,
+        AsyncExitStack() as stack,
+    ):
+        most = MIRROR_LIMITS.max_connections_each or 0
+        for _ in range(most + 1):
+            raw = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            stream = trio.SSLStream(raw, greedy, server_hostname=endpoint.host, https_compatible=True)
+            stack.push_async_callback(trio.aclose_forcefully, raw)
+            await stream.do_handshake()
+            await stream.send_all(b"GET /metadata/none HTTP/1.1\r\nHost: x\r\n\r\n")
+            with trio.fail_after(20):
+                try:
+                    first = await stream.receive_some(1)
+                except trio.BrokenResourceError:
+                    first = b""
+            if not first:
+                break
+            most -= 1
+        assert not first
+        assert not most, "that many were served"
+        with trio.fail_after(20):
+            assert await SmallPeersHttps(honest).ask(endpoint, CONTENTS, wait_seconds=0) == PAYLOADS
 
 
 async def test_what_is_forgotten_is_handed_out_no_more(

@@ -50,18 +50,25 @@ class FakeSmallNetwork:
         desk, gone = self._desk(peer.host)
         self.questions[peer.host] += 1
         found: dict[str, bytes] = {}
+        busy: list[PeerBusy] = []
 
         async def answer() -> None:
             if peer.host in self.mute:
                 await trio.sleep_forever()
             digests = [content.sha256 for content in wanted]
-            await desk.wait(digests, wait_seconds, asker=asker)
+            try:
+                await desk.wait(digests, wait_seconds, asker=asker)
+            except PeerBusy as problem:
+                busy.append(problem)
+                return
             async with aclosing(desk.batches(digests)) as batches:
                 async for batch in batches:
                     found.update(batch)
 
         await first_of(answer, gone.wait, seconds=wait_seconds + 10)
         self._desk(peer.host)
+        if busy:
+            raise busy[0]
         if peer.host in self.mute:
             raise PeerFailure(f"{peer.host}: no answer")
         sizes = {content.sha256: content.size for content in wanted}

@@ -6,43 +6,18 @@ from pathlib import Path
 import pytest
 
 from seeds.records import RolloutState
-from signing.manifest import Delta
-from signing.policy import DeltaFallback, Gate, Limits, Ring
+from signing.policy import DeltaFallback, Gate, Ring
 from signing.reasons import Reason
 from signing.report import InstallState
+from tests.scenarios.deltas import delta_of, file_of, handed_over, received, set_fallback
 from tests.scenarios.good_way import GOOD_WAY
-from tests.simulator.administrator import Release
-from tests.simulator.endpoint import SimulatedEndpoint
 from tests.simulator.world import World
-
-
-def delta_of(release: Release, base: Release) -> Delta:
-    (delta,) = (delta for delta in release.manifest.deltas if delta.base == base.manifest.payload)
-    return delta
-
-
-def file_of(endpoint: SimulatedEndpoint, sha256: str, release: Release) -> Path:
-    return endpoint.payloads / sha256 / release.segment
-
-
-def received(endpoint: SimulatedEndpoint) -> int:
-    assert endpoint.attempt is not None
-    return endpoint.attempt.bytes_lan + endpoint.attempt.bytes_origin + endpoint.attempt.bytes_web
-
-
-def handed_over(endpoint: SimulatedEndpoint) -> str:
-    """Digest in the name of the file that p2pd-install got last."""
-    return endpoint.installer.transports[-1].parent.name
 
 
 def spoil(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-
-
-def set_fallback(world: World, fallback: DeltaFallback, bytes_allowed: int = 0) -> None:
-    world.set_policy(limits=Limits(delta_fallback=fallback, delta_fallback_bytes=bytes_allowed))
 
 
 async def test_who_has_the_release_before_takes_the_delta_and_a_newcomer_takes_it_all(world: World) -> None:

@@ -15,7 +15,7 @@ from p2pd.decisions.yielding import Pace, Sample, Yielding
 
 SEGMENT = 1_448
 STEP_SECONDS = 0.001
-TICK_SECONDS = 0.025
+TICK_SECONDS = 0.05
 
 
 class Flow(Protocol):

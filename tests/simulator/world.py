@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything around the endpoints of one site: LAN, WAN, origin, coordinator, administrators, and time."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -171,6 +171,15 @@ class World:
     def payload_of(self, release: Release) -> bytes:
         """The bytes that travel."""
         return (self._fleet.payloads / release.transport_sha256).read_bytes()
+
+    @contextmanager
+    def missing_at_origin(self, sha256: str) -> Iterator[None]:
+        """The origin answers 404 for that transport while the block lasts."""
+        path = self._fleet.payloads / sha256
+        data = path.read_bytes()
+        path.unlink()
+        yield
+        path.write_bytes(data)
 
     def torrent_of(self, release: Release) -> bytes:
         """Its signed torrent."""

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pd.decisions.eligibility import Refusal
-from p2pd.decisions.transports import Holdings, Way, choose_way
+from p2pd.decisions.transports import (
+    PATIENCE_SECONDS,
+    REFUSED_SECONDS,
+    Holdings,
+    Prospects,
+    Way,
+    choose_way,
+    seconds_to_judgement,
+    why_give_up,
+)
 from signing.manifest import Content, Delta, Manifest, SegmentTorrent, Transport
 from signing.policy import DeltaFallback, Limits
 from signing.reasons import Reason, is_passing
@@ -145,3 +154,29 @@ def test_a_delta_without_a_torrent_for_this_segment_is_none() -> None:
 
 def test_a_release_for_another_segment_has_no_way() -> None:
     assert choose_way(release({}), "elsewhere", holdings=Holdings(), limits=Limits()) is None
+
+
+@given(idle=st.floats(0, 2 * REFUSED_SECONDS), is_refused=st.booleans(), is_announced=st.booleans())
+def test_a_delta_is_given_up_only_for_what_is_here_or_because_the_origin_refuses_it(
+    idle: float, is_refused: bool, is_announced: bool
+) -> None:
+    refusal = why_give_up(Prospects(idle=idle, is_refused=is_refused, is_announced=is_announced))
+    is_due = (is_announced and idle >= PATIENCE_SECONDS) or (is_refused and idle >= REFUSED_SECONDS)
+    assert (refusal is not None) is is_due
+    if refusal is not None:
+        assert refusal.reason is Reason.DELTA_OUT_OF_REACH
+        assert is_passing(refusal.reason)
+        assert f"{idle:.0f} s" in refusal.detail
+
+
+@given(idle=st.floats(0, 2 * REFUSED_SECONDS), is_refused=st.booleans(), is_announced=st.booleans())
+def test_whoever_looks_again_when_told_misses_nothing_and_never_goes_round_in_circles(
+    idle: float, is_refused: bool, is_announced: bool
+) -> None:
+    pause = seconds_to_judgement(idle)
+    assert pause >= 1
+    later = Prospects(idle=idle + pause, is_refused=is_refused, is_announced=is_announced)
+    if idle < PATIENCE_SECONDS:
+        assert (why_give_up(later) is not None) is is_announced
+    elif idle < REFUSED_SECONDS:
+        assert (why_give_up(later) is not None) is (is_announced or is_refused)

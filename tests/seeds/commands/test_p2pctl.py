@@ -88,6 +88,18 @@ def test_a_release_goes_out_once_two_people_have_signed(p2pctl: P2pctl, source: 
     assert (fleet.payloads / digest).stat().st_size == built["transports"][0]["content"]["size"]
 
 
+def test_a_small_release_has_torrents_if_older_agents_need_them(p2pctl: P2pctl, source: Path) -> None:
+    """And counts, signs and publishes as any other."""
+    built = ok(p2pctl("patch", "build", "app", "1.0", source, "--torrents", "--json"))
+    (transport,) = built["transports"]
+    assert transport["content"]["size"] <= SMALL_BYTES
+    assert [torrent["segment"] for torrent in transport["torrents"]] == ["lab", "office"]
+    assert not transport["segments"]
+    ok(p2pctl("patch", "sign", "--json"))
+    ok(p2pctl("patch", "publish", "--json"))
+    assert ok(p2pctl("patch", "show", "app", "1.0", "--json"))["state"] == "published"
+
+
 def test_the_next_release_counts_on_and_a_version_is_never_reused(p2pctl: P2pctl, source: Path) -> None:
     ok(p2pctl("patch", "build", "app", "1.0", source, "--json"))
     ok(p2pctl("patch", "sign", "--json"))
