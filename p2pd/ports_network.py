@@ -51,6 +51,7 @@ class HostFacts:
 
     is_metered: bool | None = None
     is_vpn: bool | None = None  # the way to the origin goes through a tunnel
+    is_origin_near: bool = False  # on a LAN of this host: no WAN link, and nobody's download, lies in between
     battery_percent: float | None = None  # while it is what the host runs on
     lan_link: float = 0.0  # bytes per second of the slowest interface in use as its driver tells; 0: it does not
 

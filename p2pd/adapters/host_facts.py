@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import trio
@@ -25,10 +26,16 @@ _ASK_NETWORK_MANAGER = (
     *("/org/freedesktop/NetworkManager", "org.freedesktop.NetworkManager", "Metered"),
 )
 _REJECT = 0x0200  # RTF_REJECT of <linux/route.h>
-_UP = 0x0001
+_UP, _GATEWAY = 0x0001, 0x0002  # RTF_UP, RTF_GATEWAY
 
 _Address = IPv4Address | IPv6Address
-_Route = tuple[IPv4Network | IPv6Network, int, str]  # where to, metric, interface
+
+
+class _Route(NamedTuple):
+    target: IPv4Network | IPv6Network
+    metric: int
+    interface: str
+    is_direct: bool  # no router in between
 
 
 class SystemHostFacts:
@@ -40,9 +47,12 @@ class SystemHostFacts:
     async def look(self, *, origin: str, hosts: Sequence[str]) -> HostFacts:
         """See `p2pd.ports_network.HostLooks`."""
         destinations = await _resolve(origin)
+        routes = [*self._ipv4_routes(), *self._ipv6_routes()]
+        ways = [way for way in (_way_to(address, routes) for address in destinations) if way is not None]
         return HostFacts(
             is_metered=await self._is_metered(),
-            is_vpn=self._is_vpn(destinations),
+            is_vpn=self._is_vpn(destinations, ways, routes),
+            is_origin_near=bool(ways) and all(way.is_direct and not self._is_tunnel(way.interface) for way in ways),
             battery_percent=_battery_percent(),
             lan_link=_slowest_link(hosts),
         )
@@ -61,12 +71,12 @@ class SystemHostFacts:
             return True if value in _METERED else False if value in _UNMETERED else None
         return None
 
-    def _is_vpn(self, destinations: Sequence[_Address]) -> bool | None:
-        routes = [*self._ipv4_routes(), *self._ipv6_routes()]
-        ways = [way for way in (_way_to(address, routes) for address in destinations) if way is not None]
+    def _is_vpn(
+        self, destinations: Sequence[_Address], ways: Sequence[_Route], routes: Sequence[_Route]
+    ) -> bool | None:
         if not destinations:  # the name is not known now: what goes nowhere in particular goes by the default route
-            ways = [interface for network, _, interface in routes if network.prefixlen == 0]
-        return any(self._is_tunnel(interface) for interface in ways) if ways else None
+            ways = [route for route in routes if route.target.prefixlen == 0]
+        return any(self._is_tunnel(way.interface) for way in ways) if ways else None
 
     def _is_tunnel(self, interface: str) -> bool:
         return _text(self._root / "sys/class/net" / interface / "type").strip() in _TUNNEL_TYPES
@@ -78,7 +88,8 @@ class SystemHostFacts:
             if len(words) < 8 or not int(words[3], 16) & _UP or int(words[3], 16) & _REJECT:
                 continue
             target, mask = (IPv4Address(bytes.fromhex(words[index])[::-1]) for index in (1, 7))
-            yield IPv4Network((int(target), int(mask).bit_count()), strict=False), int(words[6]), words[0]
+            network = IPv4Network((int(target), int(mask).bit_count()), strict=False)
+            yield _Route(network, int(words[6]), words[0], not int(words[3], 16) & _GATEWAY)
 
     def _ipv6_routes(self) -> Iterator[_Route]:
         for line in _text(self._root / "proc/net/ipv6_route").splitlines():
@@ -86,13 +97,13 @@ class SystemHostFacts:
             if len(words) < 10 or not int(words[8], 16) & _UP or int(words[8], 16) & _REJECT:
                 continue
             network = IPv6Network((bytes.fromhex(words[0]), int(words[1], 16)), strict=False)
-            yield network, int(words[5], 16), words[9]
+            yield _Route(network, int(words[5], 16), words[9], not int(words[8], 16) & _GATEWAY)
 
 
-def _way_to(address: _Address, routes: Iterable[_Route]) -> str | None:
-    """The interface of the longest prefix, of several the one with the lowest metric."""
-    ways = [route for route in routes if route[0].version == address.version and address in route[0]]
-    return min(ways, key=lambda way: (-way[0].prefixlen, way[1]))[2] if ways else None
+def _way_to(address: _Address, routes: Iterable[_Route]) -> _Route | None:
+    """The route with the longest prefix, of several the one with the lowest metric."""
+    ways = [route for route in routes if route.target.version == address.version and address in route.target]
+    return min(ways, key=lambda way: (-way.target.prefixlen, way.metric)) if ways else None
 
 
 async def _resolve(host: str) -> list[_Address]:

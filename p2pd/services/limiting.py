@@ -85,6 +85,8 @@ class Limiter:
         granted = grant(budgets, now=now, wan_link=self._pacer.link, lan_link=facts.lan_link)
         allowed = passage((limits.network, self._own_gates), facts)
         yields = all(budget.critical_yields for budget in budgets) or not self._is_urgent()
+        # On one link with the LAN's own pieces, their queue would be taken for a person's, and the origin starve.
+        yields = yields and not facts.is_origin_near
         self._pacer.allow(granted.wan, yields=yields)
         self._board.passage.set(allowed)
         up, down = self._swarm_limits

@@ -2,7 +2,7 @@
 """Who is not of the segment gets no byte and gives none, and who listens on the wire learns nothing of the payload."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -150,10 +150,25 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_stranger_gets_no_byte(
-    kind: str, authority: SegmentAuthority, payload: Payload, tmp_path: Path
-) -> None:
+Attack = Callable[[str, SegmentAuthority, Payload, Path], Awaitable[None]]
+
+
+async def each_kind(attack: Attack, authority: SegmentAuthority, payload: Payload, directory: Path) -> None:
+    """Each with swarms of its own, side by side: most of the time they wait to be refused."""
+    async with trio.open_nursery() as nursery:
+        for kind in KINDS:
+            nursery.start_soon(attack, kind, authority, payload, directory / kind, name=kind)
+
+
+async def test_a_stranger_gets_no_byte(authority: SegmentAuthority, payload: Payload, tmp_path: Path) -> None:
+    await each_kind(gets_no_byte, authority, payload, tmp_path)
+
+
+async def test_a_stranger_cannot_give_a_byte(authority: SegmentAuthority, payload: Payload, tmp_path: Path) -> None:
+    await each_kind(gives_no_byte, authority, payload, tmp_path)
+
+
+async def gets_no_byte(kind: str, authority: SegmentAuthority, payload: Payload, tmp_path: Path) -> None:
     badge = false_badge(kind, authority)
     async with (
         open_swarm(enrol(authority, "pc-1")) as swarm,
@@ -164,15 +179,12 @@ async def test_a_stranger_gets_no_byte(
         intruder.handle.connect_peer((HOST, swarm.port), 0, 0)
         await intruder.refused()
         status = intruder.handle.status()
-        assert status.total_payload_download == 0
-        assert not any(status.pieces)
-        assert seed.progress().peers == ()
+        assert status.total_payload_download == 0, kind
+        assert not any(status.pieces), kind
+        assert seed.progress().peers == (), kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_stranger_cannot_give_a_byte(
-    kind: str, authority: SegmentAuthority, payload: Payload, tmp_path: Path
-) -> None:
+async def gives_no_byte(kind: str, authority: SegmentAuthority, payload: Payload, tmp_path: Path) -> None:
     payload.put(tmp_path / "intruder")
     badge = false_badge(kind, authority)
     async with (
@@ -183,11 +195,11 @@ async def test_a_stranger_cannot_give_a_byte(
         leech.connect(Endpoint(host=HOST, port=intruder.port))
         intruder.handle.connect_peer((HOST, swarm.port), 0, 0)
         await intruder.refused()
-        assert intruder.handle.status().total_payload_upload == 0
+        assert intruder.handle.status().total_payload_upload == 0, kind
         progress = leech.progress()
-    assert not progress.have
-    assert progress.peers == ()
-    assert progress.bytes_lan == 0
+    assert not progress.have, kind
+    assert progress.peers == (), kind
+    assert progress.bytes_lan == 0, kind
 
 
 async def test_an_intruder_with_the_right_certificate_would_succeed(

@@ -52,3 +52,18 @@ async def test_ipv6_routes_count_too_and_those_that_refuse_do_not(root: Path) ->
 
 async def test_without_network_manager_nobody_knows_whether_a_link_is_metered(root: Path) -> None:
     assert (await SystemHostFacts(root).look(origin="192.0.2.1", hosts=())).is_metered is None
+
+
+@pytest.mark.parametrize(
+    ("routes", "origin", "is_near"),
+    [
+        ("eth0\t0000A8C0\t00000000\t0001\t0\t0\t100\t0000FFFF\t0\t0\t0\n", "192.168.7.1", True),
+        (ETHERNET, "192.0.2.1", False),
+        (TUNNEL_TO_TEN, "10.1.2.3", False),  # a tunnel has no routers, and a WAN beneath
+        ("", "192.0.2.1", False),
+    ],
+)
+async def test_an_origin_on_a_lan_of_this_host_is_near(root: Path, routes: str, origin: str, is_near: bool) -> None:
+    (root / "proc/net/route").write_text(IPV4_HEAD + routes)
+    found = await SystemHostFacts(root).look(origin=origin, hosts=())
+    assert found.is_origin_near is is_near
