@@ -169,8 +169,8 @@ class OriginLeg:
                     while piece < end and len(buffer) >= (size := _piece_size(piece, progress)):
                         data = bytes(memoryview(buffer)[:size])
                         del buffer[:size]
-                        await self._hand_over(piece, data)
-                        piece += 1
+                        piece += 1  # first: what is left of the buffer is the next piece's, also when this one is wrong
+                        await self._hand_over(piece - 1, data)
                         if piece < end and not any(map(self._is_missing, range(piece, end))):
                             return  # somebody else brings the same pieces: leave the rest to them
             if piece < end:

@@ -143,6 +143,30 @@ async def test_a_run_ends_where_somebody_else_has_brought_the_rest(frozen_clock:
     assert received.origin == 3 * PIECE_BYTES
 
 
+async def test_after_a_wrong_piece_nothing_of_the_next_one_is_taken_for_it(frozen_clock: MockClock) -> None:
+    """The answer arrives at once, so that the pieces behind the wrong one are in memory already."""
+
+    class PickyTransfer(TableTransfer):
+        async def add_piece(self, index: int, data: bytes) -> bool:
+            return data == bytes([index]) * PIECE_BYTES and await super().add_piece(index, data)
+
+    class OnceWrong(ScriptedOrigin):
+        async def ranges(self, sha256: str, start: int, length: int) -> AsyncGenerator[bytes, None]:
+            payload = bytearray().join(bytes([piece]) * PIECE_BYTES for piece in range(PIECES))
+            if not self.asked:
+                payload[2 * PIECE_BYTES] = 255
+            self.asked.append((start, length))
+            yield bytes(payload[start : start + length])
+
+    transfer, origin, received = PickyTransfer(), OnceWrong(), Received()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(filler(transfer, origin, received).fill)
+        await let_pass(frozen_clock, 5)
+        nursery.cancel_scope.cancel()
+    assert len(transfer.have) == PIECES
+    assert len(origin.asked) <= 4
+
+
 async def test_an_origin_that_fails_is_left_alone_for_a_while_whatever_else_is_news(frozen_clock: MockClock) -> None:
     transfer, received = TableTransfer(), Received()
 
