@@ -23,6 +23,7 @@ from typing import Any
 import trio
 
 from p2pd.host.control_socket import ControlRefused, ControlUnreachable, request
+from seeds.demo.cast import write_configs
 from seeds.demo.processes import AgentHome, Stage, stage
 
 PRODUCT = "ledger"
@@ -149,26 +150,11 @@ async def _start_coordinator(fleet: LoopbackFleet) -> None:
 
 
 async def _start_agent(running: Stage, home: AgentHome, token: str) -> None:
-    directory = home.directory
-    directory.mkdir()
-    home.config.write_text(
-        f'interfaces = ["{home.address}"]\n'
-        f'state_dir = "{directory}/state"\n'
-        f'initial_root = "{directory}/root.json"\n'
-        f'control_socket = "{home.control_socket}"\n'
-        f'installer_socket = "{directory}/run-install/p2pd-install.sock"\n'
-        f'metrics_host = "{home.address}"\n'
-    )
-    home.installer_config.write_text(
-        f'state_dir = "{directory}/install-state"\n'
-        f'install_root = "{home.install_root}"\n'
-        f'initial_root = "{directory}/root.json"\n'
-        f'socket = "{directory}/run-install/p2pd-install.sock"\n'
-    )
+    write_configs(home)
     enroll = ("p2pd", "--config", str(home.config), "enroll", "--name", home.name, "--token-file", "-")
     await running.run(*enroll, stdin=token.encode())
-    await running.start(directory / "p2pd-install.log", "p2pd-install", "--config", str(home.installer_config))
-    await running.start(directory / "p2pd.log", "p2pd", "--config", str(home.config), "run")
+    await running.start(home.directory / "p2pd-install.log", "p2pd-install", "--config", str(home.installer_config))
+    await running.start(home.directory / "p2pd.log", "p2pd", "--config", str(home.config), "run")
 
 
 async def _answers(control_socket: Path, is_enough: Any) -> None:

@@ -178,7 +178,7 @@ async def _run_p2pd(load: Load, scratch: Path, network: Network) -> Result:
         before, began = sum(process.cpu_seconds() for process in daemons if process), time.monotonic()
         await fleet.administrator.publish()
         with trio.fail_after(LIMIT_SECONDS):
-            while not all(_verified(endpoint.log) >= load.count for endpoint in fleet.endpoints):  # noqa: ASYNC110
+            while not all(_verified(endpoint.log) >= load.count for endpoint in fleet.endpoints):  # noqa: ASYNC110 (logs raise no event)
                 await trio.sleep(0.5)
         seconds = time.monotonic() - began
         cpu = sum(process.cpu_seconds() for process in daemons if process) - before

@@ -6,6 +6,7 @@ the file's time of change is when.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bench.lab.network import Host
 from bench.lab.processes import LabProcess
 
 
-class DaemonsEntry:
+class DaemonsEntry(ABC):
     """One program on each endpoint. What differs between programs is overridden: `launch`, and what is asked of it."""
 
     def __init__(self, stage: Stage) -> None:
@@ -26,9 +27,9 @@ class DaemonsEntry:
         for directory in self.directories.values():
             directory.mkdir()
 
+    @abstractmethod
     async def launch(self, host: Host) -> LabProcess:
         """Start the program on one endpoint, which begins to fetch at once."""
-        raise NotImplementedError
 
     async def start(self) -> float:
         """Start it everywhere."""

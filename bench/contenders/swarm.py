@@ -5,6 +5,7 @@ All swarms get the same torrent: version 1, which all of them speak, pieces of 2
 """
 
 import shutil
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,9 +49,9 @@ class SwarmEntry(DaemonsEntry):
         """A client that has nothing."""
         return await self.launch_client(host, self.directories[host.name], is_seed=False)
 
+    @abstractmethod
     async def launch_client(self, host: Host, directory: Path, *, is_seed: bool) -> LabProcess:
         """Start a client on a host. It keeps its data in `directory` and leaves its mark there; a seed has all."""
-        raise NotImplementedError
 
 
 @asynccontextmanager

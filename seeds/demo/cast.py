@@ -64,7 +64,7 @@ async def start_agents(stage: Stage, homes: tuple[AgentHome, ...], say: Say) -> 
 
 
 async def _start_agent(stage: Stage, home: AgentHome, token: str) -> None:
-    _write_configs(home)
+    write_configs(home)
     await stage.run(
         "p2pd", "--config", str(home.config), "enroll", "--name", home.name, "--token-file", "-", stdin=token.encode()
     )
@@ -74,7 +74,8 @@ async def _start_agent(stage: Stage, home: AgentHome, token: str) -> None:
     await _answers(home.control_socket, log)
 
 
-def _write_configs(home: AgentHome) -> None:
+def write_configs(home: AgentHome) -> None:
+    """Make an agent's directory, with the configurations of its two daemons."""
     directory = home.directory
     directory.mkdir()
     home.config.write_text(
