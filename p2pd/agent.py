@@ -2,13 +2,15 @@
 """The composition root of the endpoint daemon: builds everything, opens the one nursery; nobody imports it."""
 
 import platform
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +20,7 @@ from prometheus_client import REGISTRY
 from p2pd.adapters.coordinator_https import AgentClient, CoordinatorHttps
 from p2pd.adapters.health_probe import SystemHealthProbe
 from p2pd.adapters.host_facts import SystemHostFacts
+from p2pd.adapters.http_lines import Lines
 from p2pd.adapters.identity_files import Enrolment, IdentityFiles
 from p2pd.adapters.installer_socket import InstallerSocket
 from p2pd.adapters.journal_files import JournalFiles
@@ -238,7 +241,7 @@ async def run_agent(config: AgentConfig, *, config_path: Path) -> None:
             budgets=config.budgets,
             gates=config.network or OPEN_GATES,
             swarm_limits=(limits.upload_bytes_per_s, limits.download_bytes_per_s),
-            origin=await _origin(stack, config, connections, public, enrolment.url, pacer),
+            origin=stack.enter_context(_origin(config, connections, files.coordinator_ca, enrolment.url, pacer)),
             coordinator=coordinator,
             trust=trust,
             installer=InstallerSocket(Path(config.installer_socket)),
@@ -349,19 +352,20 @@ def _peer_client(connections: RoamingConnections, files: IdentityFiles, shown: L
     return connections.client(context)
 
 
-async def _origin(
-    stack: AsyncExitStack,
-    config: AgentConfig,
-    connections: RoamingConnections,
-    public: httpx.AsyncClient,
-    url: str,
-    pacer: Pacer,
-) -> OriginHttps:
+@contextmanager
+def _origin(
+    config: AgentConfig, connections: RoamingConnections, ca: Path, url: str, pacer: Pacer
+) -> Iterator[OriginHttps]:
     """The coordinator, or a public mirror, which the system's certificates vouch for; every piece is checked anyway."""
-    if config.web_mirror:
-        client = await stack.enter_async_context(connections.client())
-        return OriginHttps(client, config.web_mirror, source="web", pacing=pacer)
-    return OriginHttps(public, url, source="origin", pacing=pacer)
+    source: Literal["web", "origin"] = "web" if config.web_mirror else "origin"
+    context = ssl.create_default_context() if config.web_mirror else client_context(ca_pem=ca.read_bytes())
+
+    def note(opened: socket.socket) -> None:
+        connections.watch(opened)
+        pacer.learn(TcpWindow(opened))
+
+    with closing(Lines(config.web_mirror or url, context=context, opened=note)) as lines:
+        yield OriginHttps(lines, source=source, pacing=pacer)
 
 
 def _is_urgent(carriages: Carriages) -> bool:

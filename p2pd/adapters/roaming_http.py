@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP clients whose connections end with the address that they leave from.
+"""HTTP clients, and sockets of others, whose connections end with the address that they leave from.
 
 A connection whose address was taken from the host hears nothing any more, not even of its end: without this, a long
 poll would sit there for its 80 seconds, and an idle connection would swallow the next request. Connections from
@@ -29,6 +29,7 @@ class RoamingConnections:
 
     def __init__(self) -> None:
         self._streams: WeakSet[httpcore.AsyncNetworkStream] = WeakSet()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def client(
         self, verify: ssl.SSLContext | bool = True, *, opened: Callable[[Any], None] | None = None
@@ -39,6 +40,10 @@ class RoamingConnections:
         """
         return httpx.AsyncClient(transport=_Transport(self._streams, verify, opened), trust_env=False)
 
+    def watch(self, opened: socket.socket) -> None:
+        """Hang up this one, too, when its address goes; who waits for it to be readable finds its end."""
+        self._sockets.add(opened)
+
     async def follow(self, here: Whereabouts) -> None:
         """Hang up wherever our end is an address that is not `here.present`: requests fail, to be made again."""
         await trio.lowlevel.checkpoint()
@@ -47,6 +52,10 @@ class RoamingConnections:
             # Whoever reads finds the end, and the pool a connection that is over: it closes the stream itself.
             with suppress(OSError):
                 stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        for opened in [opened for opened in self._sockets if _local_host(opened) not in here.present]:
+            self._sockets.discard(opened)
+            with suppress(OSError):
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)  # a TLS socket's own would go on in the clear
 
 
 class _Transport(httpx.AsyncHTTPTransport):
@@ -69,6 +78,14 @@ class _Transport(httpx.AsyncHTTPTransport):
             self._streams.add(info["return_value"])
         if event == _OPENED[0] and self._opened is not None:
             self._opened(info["return_value"].get_extra_info("socket"))
+
+
+def _local_host(opened: socket.socket) -> str | None:
+    """The address of our end; None once it is closed."""
+    try:
+        return str(opened.getsockname()[0]).partition("%")[0]
+    except OSError:
+        return None
 
 
 def _source(stream: httpcore.AsyncNetworkStream) -> str | None:

@@ -4,18 +4,18 @@
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trio
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from p2pd.adapters.http_lines import Lines
 from p2pd.adapters.origin_https import OriginHttps
 from p2pd.host.http_server import Listener, serve_http
 from p2pd.ports import Origin, OriginFailure
@@ -52,13 +52,11 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         with server:
             await serve_http(app, listener, drain_seconds=0.1, task_status=task_status)
 
-    async with trio.open_nursery() as nursery, httpx.AsyncClient(trust_env=False) as client:
+    async with trio.open_nursery() as nursery:
         server = trio.CancelScope()
         ((_, port),) = await nursery.start(serve)
-        yield World(
-            OriginHttps(client, f"http://127.0.0.1:{port}", source="origin", pacing=Pacer(unix=time.time)),
-            server.cancel,
-        )
+        with closing(Lines(f"http://127.0.0.1:{port}", context=None)) as lines:
+            yield World(OriginHttps(lines, source="origin", pacing=Pacer(unix=time.time)), server.cancel)
         server.cancel()
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import trio
 
 from p2pd.adapters.http_chunks import CHUNK_BYTES
-from p2pd.adapters.origin_https import SILENCE_SECONDS
+from p2pd.adapters.http_lines import SILENCE_SECONDS
 from p2pd.host.latest import first_of
 from p2pd.ports import OriginFailure
 from signing.reasons import Reason

@@ -4,7 +4,7 @@
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from p2pd.adapters.coordinator_https import MAX_ANSWER_BYTES, AgentClient, CoordinatorHttps
+from p2pd.adapters.http_lines import Lines
 from p2pd.adapters.origin_https import OriginHttps
 from p2pd.host.http_server import Listener, serve_http
 from p2pd.ports import OriginFailure
@@ -54,14 +55,19 @@ async def static_origin(scope: Any, receive: Any, send: Any) -> None:
     await answering(206, PAYLOAD[first : last + 1])(scope, receive, send)
 
 
+@asynccontextmanager
+async def origin_at(url: str) -> AsyncIterator[OriginHttps]:
+    with closing(Lines(url, context=None)) as lines:
+        yield OriginHttps(lines, source="origin", pacing=Pacer(unix=time.time))
+
+
 async def collect(origin: OriginHttps, start: int, length: int) -> bytes:
     async with aclosing(origin.ranges(SHA256, start, length)) as chunks:
         return b"".join([chunk async for chunk in chunks])
 
 
 async def test_a_range_is_brought_exactly() -> None:
-    async with serving(static_origin) as (client, url):
-        origin = OriginHttps(client, url, source="origin", pacing=Pacer(unix=time.time))
+    async with serving(static_origin) as (_, url), origin_at(url) as origin:
         assert await collect(origin, 1_000, 100_000) == PAYLOAD[1_000:101_000]
 
 
@@ -75,18 +81,18 @@ async def test_a_range_is_brought_exactly() -> None:
     ],
 )
 async def test_an_origin_that_answers_wrongly_is_refused(app: App, reason: Reason) -> None:
-    async with serving(app) as (client, url):
+    async with serving(app) as (_, url), origin_at(url) as origin:
         with pytest.raises(OriginFailure) as failure:
-            await collect(OriginHttps(client, url, source="web", pacing=Pacer(unix=time.time)), 0, 1_000)
+            await collect(origin, 0, 1_000)
     assert failure.value.reason is reason
 
 
 async def test_an_origin_that_is_away_is_unreachable() -> None:
     async with serving(static_origin) as (_, url):
         pass
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with origin_at(url) as origin:
         with pytest.raises(OriginFailure) as failure:
-            await collect(OriginHttps(client, url, source="origin", pacing=Pacer(unix=time.time)), 0, 1_000)
+            await collect(origin, 0, 1_000)
     assert failure.value.reason is Reason.ORIGIN_UNREACHABLE
 
 
