@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import libtorrent as lt
 import trio
@@ -295,8 +296,18 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def merged(kept: Sequence[dict[str, Any]], results: Sequence[Result]) -> list[dict[str, Any]]:
+    """The newest run of each size and contender, ordered by size."""
+    rows = {_size_of(row): row for row in (*kept, *map(asdict, results))}
+    return [rows[size] for size in sorted(rows)]
+
+
+def _size_of(row: dict[str, Any]) -> tuple[int, int, str]:
+    return row["count"], row["endpoints"], row["contender"]
+
+
 def main() -> None:
-    """Run the contenders one after the other, write JSON and print the table."""
+    """Run the contenders one after the other, print the table, and put the runs beside those of other sizes."""
     parser = argparse.ArgumentParser(prog="python -m bench.small_payloads", description=__doc__)
     parser.add_argument("--count", type=int, default=1_000, help="payloads, each of a product of its own")
     parser.add_argument("--endpoints", type=int, default=10)
@@ -311,7 +322,8 @@ def main() -> None:
             scratch.mkdir()
             results.append(CONTENDERS[name](load, scratch))
     wanted.output.parent.mkdir(parents=True, exist_ok=True)
-    wanted.output.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
+    kept = json.loads(wanted.output.read_text()) if wanted.output.exists() else []
+    wanted.output.write_text(json.dumps(merged(kept, results), indent=1) + "\n")
     print(table(results))
 
 

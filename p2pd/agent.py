@@ -42,6 +42,7 @@ from p2pd.adapters.trust_source import TrustSource
 from p2pd.adapters.tuf_fetchers import HttpFetcher
 from p2pd.config import AgentConfig
 from p2pd.decisions.ambassadors import Timing
+from p2pd.decisions.budgets import sharers
 from p2pd.decisions.interfaces import check_interfaces
 from p2pd.host.control_socket import serve_requests
 from p2pd.host.http_server import Listener, serve_http
@@ -120,6 +121,7 @@ class Agent:
     board: Board
     releases: Releases
     control: Control
+    received: Callable[[], int]  # bytes of large payloads so far
 
 
 async def run_parts(parts: AgentParts, *, task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED) -> None:
@@ -152,7 +154,7 @@ async def run_parts(parts: AgentParts, *, task_status: trio.TaskStatus[Agent] = 
         metrics=parts.metrics,
         timing=parts.timing,
     )
-    parts.pacer.share_with(lambda: board.sharers)
+    parts.pacer.share_with(lambda: sharers(board.fetching.values()))
     limiter = Limiter(
         pacer=parts.pacer,
         swarm=parts.swarm,
@@ -193,7 +195,7 @@ async def run_parts(parts: AgentParts, *, task_status: trio.TaskStatus[Agent] = 
         await services.start(partial(keep_running, partial(_discover, parts, board), name="discovery"))
         await services.start(keeper.run)
         control = Control(board, releases, carriages, small, parts.identity, parts.clock)
-        task_status.started(Agent(board=board, releases=releases, control=control))
+        task_status.started(Agent(board=board, releases=releases, control=control, received=carriages.received))
         await services.start(partial(keep_running, releases.run, name="releases"))
 
 
@@ -274,7 +276,8 @@ async def run_agent(config: AgentConfig, *, config_path: Path) -> None:
                 await nursery.start(partial(serve_http, metrics_app(REGISTRY), listener, drain_seconds=DRAIN_SECONDS))
             agent: Agent = await nursery.start(run_parts, replace(parts, followers=followers))
             nursery.start_soon(renewal.run)
-            nursery.start_soon(rest, agent.board, partial(trio.to_thread.run_sync, give_back_memory))
+            resting = partial(rest, received=agent.received)
+            nursery.start_soon(resting, agent.board, partial(trio.to_thread.run_sync, give_back_memory))
             await nursery.start(serve_requests, Path(config.control_socket), agent.control.handle)
             hosts = agent.board.here.value.hosts
             _log.info("ready", device=identity.device, segment=identity.segment, site=identity.site, addresses=hosts)

@@ -3,8 +3,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-_DIGITS = bytes([ord("0"), *[ord("1")] * 255])  # any count but zero means that the piece is there
+
+@cache
+def _digits(least: int) -> bytes:
+    return b"0" * least + b"1" * (256 - least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,19 @@ class PieceSet:
         return cls((1 << count) - 1)
 
     @classmethod
-    def where(cls, flags: Sequence[int]) -> "PieceSet":
-        """The pieces whose flag, or count, is not zero."""
+    def where(cls, flags: Sequence[int], least: int = 1) -> "PieceSet":
+        """The pieces whose flag is set, or whose count is `least` (1 to 255) or more."""
         counts = bytes(min(flag, 255) for flag in reversed(flags))
-        return cls(int(counts.translate(_DIGITS), 2) if counts else 0)
+        return cls(int(counts.translate(_digits(least)), 2) if counts else 0)
+
+    @classmethod
+    def held_by(cls, least: int, sets: Iterable["PieceSet"]) -> "PieceSet":
+        """The pieces that at least `least` (one or more) of the sets have."""
+        by_at_least = [-1] + [0] * least
+        for one in sets:
+            for count in range(least, 0, -1):
+                by_at_least[count] |= by_at_least[count - 1] & one.bits
+        return cls(by_at_least[least])
 
     def __contains__(self, piece: int) -> bool:
         return piece >= 0 and self.bits >> piece & 1 == 1

@@ -87,6 +87,9 @@ class Lan(Protocol):
         one departs: for when the tags' epoch turns, since a name that stayed would link new tags to old ones.
         """
 
+    def doubt(self, instance: str) -> None:
+        """There are signs that this one is gone: ask for it. It departs within seconds unless it answers."""
+
     @property
     def sightings(self) -> trio.MemoryReceiveChannel[Sighting | Departure]:
         """Others' announcements as they come and go; our own are left out."""
@@ -112,6 +115,7 @@ class TransferProgress:
     total_bytes: int
     have: PieceSet
     peers_have: PieceSet  # at least one connected peer has the piece
+    spread: PieceSet  # at least half of the connected peers have it
     peers: tuple[bytes, ...]  # `peer_id_of` the devices that connected peers claim to be, inside the mutual TLS session
     bytes_lan: int  # payload bytes received from peers since the torrent was added
     is_complete: bool  # every piece is verified and flushed to disk
@@ -167,6 +171,9 @@ class Transfer(Protocol):
 
     def ignore(self, peers: Collection[bytes]) -> None:
         """From now on, what these peers (by id) say that they have does not count in `peers_have`; all others count."""
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Bytes per second to and from peers from now on, besides what holds for all transfers; None: no limit."""
 
     async def add_piece(self, index: int, data: bytes) -> bool:
         """Hand over a whole piece from elsewhere; False if its hash is wrong. Raises TransferFailed.

@@ -81,6 +81,8 @@ class Trusted:
 class FromOrigin:
     """Fetch metadata from the coordinator or any static copy of it."""
 
+    newest: int = 0  # the timestamp version that the coordinator told of; 0: nobody told
+
 
 @dataclass(frozen=True)
 class FromDisk:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`p2pctl`: what administrators do with a fleet. Bad input exits with 2, other failures with 1."""
 
-import importlib
 from pathlib import Path
 
 import click
 
 from seeds.commands.context import Session
+from seeds.commands.lazy_group import LazyGroup
 
-# The module and attribute of each command: loaded when asked for, since libraries for all of them take a second.
 _COMMANDS = {
     "init": "seeds.commands.init:init",
     "patch": "seeds.commands.patch:patch",
@@ -23,19 +22,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-
-@click.command(cls=_LazyGroup)
+@click.command(cls=LazyGroup, where=_COMMANDS)
 @click.option(
     "--fleet",
     "directory",

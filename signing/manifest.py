@@ -93,11 +93,6 @@ class Transport:
         if self.segments and self.content.size > SMALL_BYTES:
             raise ValueError(f"a transport of {self.content.size} bytes needs torrents, only {SMALL_BYTES} go without")
 
-    @property
-    def is_small(self) -> bool:
-        """It travels without a torrent."""
-        return bool(self.segments)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Delta(Transport):

@@ -20,13 +20,7 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError
 from tuf.api.metadata import Timestamp
 from tuf.ngclient import FetcherInterface
 
-from signing.file_tree import (
-    files_below,
-    remove_empty_directories,
-    remove_files,
-    remove_unfinished,
-    write_together,
-)
+from signing.file_tree import remove_empty_directories, remove_files, write_together
 from signing.target_cache import MAX_FILE_NAME_BYTES
 from signing.trust import TrustClient
 from signing.trusted_state import TrustedState
@@ -71,7 +65,7 @@ class Mirror:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._condemned: set[Path] = set()
+        self._condemned: set[str] = set()
 
     def publish(self, client: TrustClient) -> bool:
         """Write what `client` trusts since its last refresh, with every target of it that was read so far.
@@ -118,18 +112,29 @@ class Mirror:
         served = {f"metadata/{name}" for name in state.served_metadata().values()}
         served |= {f"targets/{unquote(state.served_target(target))}" for target in state.listed()}
         listed = {unquote(target.path) for target in state.listed()}
-        superseded = set()
-        for file in files_below(self._directory):
-            path = str(file.relative_to(self._directory))
+        found, unfinished = self._survey()
+        is_complete, superseded = state.is_complete(), set()
+        for path in found:
             is_root = path.startswith("metadata/") and path.endswith(".root.json")
             # Of a role that is not loaded nothing is known, so its targets stay.
-            is_known = path.startswith("metadata/") or state.is_complete() or _without_hash(path) in listed
+            is_known = path.startswith("metadata/") or is_complete or _without_hash(path) in listed
             if path not in served and not is_root and is_known:
-                superseded.add(file)
-        remove_files(superseded & self._condemned)
-        remove_unfinished(self._directory)
-        remove_empty_directories(self._directory)
+                superseded.add(path)
+        gone = superseded & self._condemned
+        remove_files(self._directory / path for path in (*gone, *unfinished))
+        if gone:
+            remove_empty_directories(self._directory)
         self._condemned = superseded
+
+    def _survey(self) -> tuple[list[str], list[str]]:
+        """The files of the mirror, and hidden ones, which killed writers left; relative, in one walk."""
+        found, unfinished = list[str](), list[str]()
+        root = str(self._directory)
+        for folder, _, names in os.walk(root):
+            inside = "" if folder == root else f"{folder.removeprefix(root).lstrip('/')}/"
+            for name in names:
+                (unfinished if name.startswith(".") else found).append(inside + name)
+        return found, unfinished
 
     def _has(self, path: str) -> bool:
         return _parts(path) is not None and (self._directory / path).is_file()

@@ -21,6 +21,7 @@ from signing.file_tree import (
     remove_unfinished,
     rename,
     write_files,
+    write_together,
 )
 from signing.repository_files import MAX_TARGET_BYTES, load, verify_content
 from signing.roles import ROLES
@@ -56,7 +57,8 @@ class PendingFiles:
     def save(self, role: str, metadata: Metadata[Any], targets: Mapping[str, bytes] | None = None) -> None:
         """Keep `metadata` as the pending version of `role`, with those of its targets that are not published yet."""
         files = {self._target_file(metadata.signed.targets[path]): data for path, data in (targets or {}).items()}
-        write_files({**files, self.path_of(role): metadata.to_bytes()})
+        write_together(files.items())
+        write_files({self.path_of(role): metadata.to_bytes()})
 
     def read_target(self, target: TargetFile) -> bytes | None:
         """The content that a pending target brings; None if it brings none. Raises ContentMismatch."""

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     PEER_SLOW = "peer_slow"
     PEER_CORRUPT = "peer_corrupt"
     PEER_NOT_NEEDED = "peer_not_needed"
+    MORE_SEVERE_FIRST = "more_severe_first"
     LINK_METERED = "link_metered"
     LINK_VPN = "link_vpn"
     BATTERY_LOW = "battery_low"
@@ -136,6 +137,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.DELTA_OUT_OF_REACH: "nobody has sent any of the delta for a while",
     Reason.DELTA_FALLBACK_FORBIDDEN: "no delta can be used here, and the policy forbids fetching the full payload",
     Reason.DELTA_FALLBACK_OVER_BUDGET: "no delta can be used here, and the full payload is over the policy's budget",
+    Reason.MORE_SEVERE_FIRST: "a more severe patch has the links; this one gets what is left, and all of it afterwards",
     Reason.LINK_METERED: "the network is metered, and the policy restricts what may be fetched over it",
     Reason.LINK_VPN: "the way to the origin goes through a VPN, and the policy restricts what may use it",
     Reason.BATTERY_LOW: "this endpoint runs on a battery that is low, and the policy restricts what it may do then",

@@ -9,24 +9,25 @@ All methods are synchronous. Writers lock each other out, also across processes;
 grow. Times are arguments, in UTC.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import Key, Signer
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from signing.directory_lock import DirectoryLock
 from signing.edition import Edition, SignatureCount, add_signature, result_of
 from signing.errors import BadInput
 from signing.new_repository import write_new_repository
+from signing.news_files import write_news
 from signing.next_edition import OnlineSigners, next_edition, resigned
 from signing.pending_files import PendingFiles
 from signing.pruning import BATCH, prune
 from signing.repository_files import PublishedTargets, RepositoryFiles
-from signing.roles import OFFLINE, ONLINE, ROLES, role_named
+from signing.roles import ONLINE, ROLES, role_named
 from signing.staging import PendingVersion, Staging, merged
 
 
@@ -97,12 +98,18 @@ class Repository:
 
     def read_pending(self, role: str, path: str) -> bytes | None:
         """The content that a pending version gives a target, for whoever is asked to sign it; None: no such target."""
+        return self.read_pending_each(role, [path]).get(path)
+
+    def read_pending_each(self, role: str, paths: Iterable[str]) -> dict[str, bytes]:
+        """What `read_pending` says of each path, but for those that are no targets; the role is read once."""
         with self.lock():
-            target = self._pending.metadata(role_named(role).name).signed.targets.get(path)
-            if target is None:
-                return None
-            data = self._pending.read_target(target)
-            return self._files.read_target(target) if data is None else data
+            targets = self._pending.metadata(role_named(role).name).signed.targets
+            found = {path: targets[path] for path in paths if path in targets}
+            return {path: self._read_pending(target) for path, target in found.items()}
+
+    def _read_pending(self, target: TargetFile) -> bytes:
+        data = self._pending.read_target(target)
+        return self._files.read_target(target) if data is None else data
 
     def discard(self, role: str) -> None:
         """Take back what is pending. Raises BadInput when nothing is."""
@@ -217,6 +224,14 @@ class Repository:
                 to_sign, snapshot=snapshot, timestamp=timestamp, schedules=schedules, outgoing=signers, now=now
             )
 
+    def write_news(self, known: Mapping[str, int]) -> dict[str, int]:
+        """Put what changed since the versions `known` into one file for clients: see `signing.edition_news`.
+
+        Returns the versions of the published roles that sign targets; all that is `known` after the first time.
+        """
+        with self.lock():
+            return write_news(self._files, known)
+
     def prune(self, *, now: datetime) -> None:
         """Remove superseded editions that no client can be reading any more; publishing does so now and then, too."""
         with self.lock():
@@ -244,11 +259,6 @@ class Repository:
         """When each role's published metadata ends its life."""
         edition = self._files.edition()
         return {role: edition.expires(role) for role in ROLES}
-
-    def offline_life_left(self, *, now: datetime) -> dict[str, float]:
-        """The share of its life that each offline role has left, 1.0 to 0.0: people must sign before it is over."""
-        edition = self._files.edition()
-        return {role: max(0.0, (edition.expires(role) - now) / ROLES[role].lifetime) for role in OFFLINE}
 
     def keys_of(self, role: str) -> list[Key]:
         """The public keys that speak for a role now."""

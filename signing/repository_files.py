@@ -20,7 +20,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 from signing.durable_file import read_at_most
 from signing.edition import Edition
 from signing.errors import BadInput, ContentMismatch, NotSigned
-from signing.file_tree import remove_unfinished, rename, write_files
+from signing.file_tree import remove_unfinished, rename, write_files, write_together
 from signing.roles import ROLES
 from signing.tuf_errors import blamed
 
@@ -112,7 +112,7 @@ class RepositoryFiles:
         """
         encoded = {role: _encode(role, edition) for role in ROLES if role in changed}
         root = encoded.pop("root", None)
-        write_files(targets)
+        write_together(targets.items())
         write_files({self.path_of(role, edition.metadata(role).signed.version): data for role, data in encoded.items()})
         if root is None:
             self._announce(edition)

@@ -3,7 +3,8 @@
 
 import contextlib
 import hashlib
-import tempfile
+import itertools
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from signing.errors import BadInput
 
 MAX_FILE_NAME_BYTES = 255  # of Linux file systems
 _PARTIAL = ".part"
+
+_numbers = itertools.count(1)
 
 
 def file_name(target_path: str) -> str:
@@ -79,8 +82,7 @@ class TargetCache:
         """Lend a temporary file; when the block ends without error it becomes the file of `target` in one step."""
         path = self.path(target)
         self._directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".", suffix=_PARTIAL, delete=False) as file:
-            partial = Path(file.name)
+        partial = self._directory / f".{os.getpid()}-{next(_numbers)}{_PARTIAL}"
         try:
             yield partial
             partial.replace(path)

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 
+import trio
+
 from seeds.adapters.store import Store
 from seeds.commands.publication import publish_role, shelf_of, sign_role
 from seeds.config import Address
@@ -135,7 +137,7 @@ class Administrator:
     async def publish(self) -> None:
         """Publish what was prepared, and tell the coordinator."""
         self._publish("patches")
-        await poke_coordinator(self.fleet.control_socket)
+        await trio.to_thread.run_sync(poke_coordinator, self.fleet.control_socket)
 
     def _sign(self, role: str) -> None:
         sign_role(self.fleet, self.repository, role, OFFLINE.encode())

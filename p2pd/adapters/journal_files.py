@@ -4,9 +4,7 @@
 Each file is whole at any instant, for itself; the directory is flushed once for all that are written together.
 """
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -16,13 +14,14 @@ from p2pd.host.atomic_file import read_bounded, sync_directory
 from p2pd.host.group_commit import GroupCommit
 from p2pd.host.telemetry import log
 from p2pd.ports_control import ProductRecord, RunSync, StorageFailed
+from signing.durable_file import replace_together
 from signing.errors import BadInput
+from signing.file_tree import remove_unfinished
 from signing.structure import build, flatten
 
 MAX_RECORD_BYTES = 1_048_576  # a manifest (256 KiB) and a thousand digests
 MOST_TOGETHER = 64  # 64 MiB at the very most, a few hundred KiB in truth
 _SUFFIX = ".record"
-_PARTIAL = ".record.part"
 
 _log = log(__name__)
 
@@ -55,6 +54,7 @@ class JournalFiles:
 
     def _load(self) -> dict[str, ProductRecord]:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_unfinished(self._directory)
         records = {}
         for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
             try:
@@ -71,7 +71,11 @@ class JournalFiles:
 
 def _replace_together(files: Sequence[tuple[Path, bytes]]) -> list[OSError | None]:
     """Replace files of one directory, each in one step; whatever does not fail is durable on return."""
-    failures = [_replace(path, data) for path, data in files]
+    failures: list[OSError | None] = [None] * len(files)
+    try:
+        replace_together(files, mode=0o600)
+    except OSError:  # whose fault is it? One after the other tells, and stores the rest
+        failures = [_replace(path, data) for path, data in files]
     try:
         sync_directory(files[0][0].parent)
     except OSError as problem:
@@ -81,16 +85,8 @@ def _replace_together(files: Sequence[tuple[Path, bytes]]) -> list[OSError | Non
 
 def _replace(path: Path, data: bytes) -> OSError | None:
     """None once `path` holds `data`; until its directory is flushed, a power cut may bring back what was there."""
-    partial = path.with_suffix(_PARTIAL)  # what a kill leaves of it, the next save replaces
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        replace_together([(path, data)], mode=0o600)
     except OSError as problem:
-        with suppress(OSError):
-            partial.unlink()
         return problem
     return None

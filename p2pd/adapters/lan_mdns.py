@@ -90,6 +90,11 @@ class MdnsLan:
             for link in self._links.values():
                 await self._publish(link, announcement, renew=renew)
 
+    def doubt(self, instance: str) -> None:
+        """See `p2pd.ports.Lan`."""
+        for link in self._links.values():
+            link.doubt(instance)
+
     async def _open(self, host: str) -> BadInput | LanUnavailable | None:
         if host in self._links:
             return None

@@ -14,6 +14,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Container, Coroutine
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, TypeVar
 
@@ -92,6 +93,11 @@ class MdnsLink:
         """
         self._on_loop(self._publish(instance, announcement))
 
+    def doubt(self, instance: str) -> None:
+        """Ask whether it is still there; returns at once."""
+        with suppress(RuntimeError):  # the loop has just ended
+            self._loop.call_soon_threadsafe(self._doubt, instance)
+
     def close(self) -> None:
         """Say goodbye and close the sockets, which takes about 0.3 s."""
         try:
@@ -146,6 +152,10 @@ class MdnsLink:
         for broadcast in self._broadcasts:
             broadcast.cancel()
         self._broadcasts = []
+
+    def _doubt(self, instance: str) -> None:
+        self._table.doubt(instance, _monotonic())
+        self._set_timer()
 
     def _hear(self, records: list[RecordUpdate], now: float) -> None:
         # zeroconf also passes on what runs out in its cache; only a record that comes with no life is a goodbye.

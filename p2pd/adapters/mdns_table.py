@@ -41,6 +41,8 @@ MAX_INCOMPLETE = 256  # what is under way in pieces at one moment; an announceme
 INCOMPLETE_SECONDS = 10.0  # time for two questions
 MAX_QUESTIONS = 200  # in one go; a flood of half announcements does not make us flood the link with questions
 
+DOUBT_SECONDS = 3.0  # for one that is doubted to answer: three questions, as a packet may be lost
+_ASK_DOUBTED_SECONDS = 1.0  # nobody may answer sooner (RFC 6762 6)
 _ASK_AGAIN_SECONDS = 6.0  # 10 % of the life of a record of ours
 _ASK_AHEAD_SECONDS = 5.0  # what will be due so soon is asked for in the same go
 _INSTANCE = re.compile(r"([0-9a-f]{16})\." + re.escape(SERVICE_TYPE))
@@ -108,6 +110,13 @@ class AnnouncementTable:
                 self._soonest = min(self._soonest, self._due_at(instance))
         return news
 
+    def doubt(self, instance: str, now: float) -> None:
+        """Let it depart soon, unless it answers a question before."""
+        entry = self._entries.get(instance)
+        if entry is not None and entry.told and entry.expires > now + DOUBT_SECONDS:
+            entry.expires, entry.ask_at = now + DOUBT_SECONDS, now
+            self._soonest = min(self._soonest, now)
+
     def expire(self, now: float) -> list[Departure]:
         """Forget whatever was not heard of again in its time."""
         late = [
@@ -128,7 +137,9 @@ class AnnouncementTable:
             soon = now + _ASK_AHEAD_SECONDS
             due = sorted((name for name, entry in self._entries.items() if entry.ask_at <= soon), key=self._ask_at)
         for instance in due[:MAX_QUESTIONS]:
-            self._entries[instance].ask_at = now + _ASK_AGAIN_SECONDS * (1 + self._draw() / 2)
+            entry = self._entries[instance]
+            is_doubted = entry.told is not None and entry.expires <= now + DOUBT_SECONDS
+            entry.ask_at = now + (_ASK_DOUBTED_SECONDS if is_doubted else _ASK_AGAIN_SECONDS * (1 + self._draw() / 2))
         self._soonest = min(map(self._due_at, self._entries), default=math.inf)
         return [full_name(instance) for instance in due[:MAX_QUESTIONS]]
 

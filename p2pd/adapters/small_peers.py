@@ -34,7 +34,7 @@ from signing.manifest import SMALL_BYTES, Content
 
 CONNECT_SECONDS = 3.0  # on a LAN; who needs longer is as good as away
 SILENCE_SECONDS = 10.0  # beyond what the peer was granted for waiting
-GATHER_SECONDS = 0.05  # after an arrival, so that what comes one by one does not leave one by one
+GATHER_SECONDS = 0.25  # after the first arrival for the rest: what comes one by one need not leave one by one
 MAX_WAITING = 256  # questions at once; whoever comes on top is told at once that we are busy,
 MAX_WAITING_EACH = 4  # and so is one device that has so many here: an honest one has three
 BATCH_BYTES = SMALL_BYTES  # of an answer in memory
@@ -120,20 +120,21 @@ class SmallDesk:
         self._waiting: Counter[str] = Counter()  # questions by asker
 
     async def wait(self, wanted: Sequence[str], wait_seconds: float, *, asker: str) -> None:
-        """Until some of `wanted` is there, or `wait_seconds` are over.
+        """Until some of `wanted` is there, and what follows soon, or `wait_seconds` are over.
 
-        Raises PeerBusy if there is no place to wait, or if this endpoint does not expect any of it itself.
+        Raises PeerBusy if nothing of it is there and there is no place to wait, or if it is not expected here either.
         """
         arrivals = self._shelf.arrivals.watch()  # before the look, so that nothing comes unnoticed between the two
-        if not wait_seconds or any(map(self._shelf.holds, wanted)):
+        awaited = [digest for digest in wanted if not self._shelf.holds(digest)] if wait_seconds else []
+        is_expected = any(map(self._shelf.expects, awaited))
+        has_place = self._waiting.total() < MAX_WAITING and self._waiting[asker] < MAX_WAITING_EACH
+        if not is_expected or not has_place:
+            if wait_seconds and len(awaited) == len(wanted):
+                raise PeerBusy("too many questions are waiting" if is_expected else "nothing of it is expected here")
             return
-        if not any(map(self._shelf.expects, wanted)):
-            raise PeerBusy("nothing of it is expected here")
-        if self._waiting.total() >= MAX_WAITING or self._waiting[asker] >= MAX_WAITING_EACH:
-            raise PeerBusy("too many questions are waiting")
         self._waiting[asker] += 1
         try:
-            await first_of(partial(self._one_comes, arrivals, wanted), seconds=wait_seconds)
+            await first_of(partial(self._some_come, arrivals, wanted), seconds=wait_seconds)
         finally:
             self._waiting -= Counter((asker,))  # which forgets those who have none any more
 
@@ -149,12 +150,13 @@ class SmallDesk:
             left -= size
             remaining = remaining[remaining.index(list(found)[-1]) + 1 :]
 
-    async def _one_comes(self, arrivals: Watch[int], wanted: Sequence[str]) -> None:
-        while True:
+    async def _some_come(self, arrivals: Watch[int], wanted: Sequence[str]) -> None:
+        """The first of `wanted`, and what follows it soon. One that is wanted alone waits for nothing else."""
+        while not any(map(self._shelf.holds, wanted)):
             await arrivals.changed()
-            await trio.sleep(GATHER_SECONDS)
-            if any(map(self._shelf.holds, wanted)):
-                return
+        with trio.move_on_after(GATHER_SECONDS):
+            while not all(map(self._shelf.holds, wanted)):
+                await arrivals.changed()
 
 
 class _Answer(Response):

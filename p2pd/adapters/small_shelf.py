@@ -17,10 +17,9 @@ from p2pd.host.latest import Latest
 from p2pd.ports import PayloadStoreFull
 from p2pd.ports_control import RunSync, StorageFailed
 from signing.bounds import check_sha256
+from signing.durable_file import replace_together
 from signing.errors import BadInput
 from signing.manifest import SMALL_BYTES, Content
-
-_PARTIAL = ".partial"  # no segment is called so, as no name begins with a dot
 
 T = TypeVar("T")
 
@@ -86,17 +85,11 @@ class SmallShelfFiles:
 
     def _put(self, payloads: Mapping[str, bytes]) -> None:
         self._make_room(sum(map(len, payloads.values())))
-        for sha256, data in payloads.items():
-            path = self._path(sha256)
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            partial = path.with_name(_PARTIAL)
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fdatasync(
-                    file.fileno()
-                )  # a name without its bytes would look like a wrong release after a power cut
-            partial.replace(path)
+        paths = {self._path(sha256): data for sha256, data in payloads.items()}
+        for path in paths:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        # A name without its bytes would look like a wrong release after a power cut; a missing name is fetched again.
+        replace_together(paths.items(), mode=0o600)
 
     def _make_room(self, size: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is connected to a torrent, and what they have: a look at libtorrent's peers, from a worker thread."""
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from typing import NamedTuple
 
 import libtorrent as lt
@@ -19,11 +19,17 @@ class Peers(NamedTuple):
     connections: int
     ids: tuple[bytes, ...]  # each once, in order
     have: PieceSet  # at least one of them has these, of those who are not ignored
+    spread: PieceSet  # at least half of them have these
     neighbours: tuple[Neighbour, ...] = ()  # in the order of `ids`
     is_shaking_hands: bool = False  # somebody else will be there in a moment
 
 
-NOBODY = Peers(0, (), NO_PIECES)
+NOBODY = Peers(0, (), NO_PIECES, NO_PIECES)
+
+
+def half_of(peers: Collection[bytes]) -> int:
+    """How many have a piece that is spread among `peers`."""
+    return max(1, (len(peers) + 1) // 2)
 
 
 def look_at_peers(handle: lt.torrent_handle, ignored: Container[bytes]) -> Peers:
@@ -54,4 +60,5 @@ def look_at_peers(handle: lt.torrent_handle, ignored: Container[bytes]) -> Peers
         if peer_id not in ignored:
             have |= pieces
     ids = tuple(sorted(found))
-    return Peers(len(peers), ids, have, tuple(found[peer_id] for peer_id in ids), len(known) < len(peers))
+    spread = PieceSet.held_by(half_of(ids), (peer.have for peer in found.values()))
+    return Peers(len(peers), ids, have, spread, tuple(found[peer_id] for peer_id in ids), len(known) < len(peers))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import libtorrent as lt
 import trio
 
-from p2pd.adapters.torrent_peers import NOBODY, Peers, look_at_peers
+from p2pd.adapters.torrent_peers import NOBODY, Peers, half_of, look_at_peers
 from p2pd.adapters.torrent_settings import DH_PARAMETERS
 from p2pd.host.torrent_file import TorrentFacts
 from p2pd.piece_set import NO_PIECES, PieceSet
@@ -80,6 +80,7 @@ class TorrentTransfer:
                 total_bytes=self._facts.size,
                 have=self._have,
                 peers_have=self._peers.have,
+                spread=self._peers.spread,
                 peers=self._peers.ids,
                 bytes_lan=self._bytes_lan,
                 is_complete=self._is_complete,
@@ -121,6 +122,12 @@ class TorrentTransfer:
         self._ignored = frozenset(peers)
         self._must_look = True
         self._peers_moved.set()
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Bytes per second to and from peers from now on, besides the session's; None: no limit."""
+        if not self._is_leaving:
+            self._handle.set_upload_limit(upload or 0)  # 0 is none, to libtorrent too
+            self._handle.set_download_limit(download or 0)
 
     async def add_piece(self, index: int, data: bytes) -> bool:
         """Hand over a whole piece from elsewhere; False if its hash is wrong. Raises TransferFailed, IndexError.
@@ -175,7 +182,7 @@ class TorrentTransfer:
         before, self._peers = self._peers, peers
         if peers.ids != before.ids:
             self._neighbours_moved.set()
-        if peers[:3] != before[:3]:
+        if peers[:4] != before[:4]:
             self._tell()
         if peers.is_shaking_hands:  # no alert tells the end of it
             self._must_look = True
@@ -193,7 +200,9 @@ class TorrentTransfer:
                 self._judge(alert.piece_index)
             case lt.piece_availability_alert():
                 if not self._must_look:  # nobody has come or gone since
-                    self._see(self._peers._replace(have=PieceSet.where(alert.piece_availability)))
+                    counts = alert.piece_availability
+                    spread = PieceSet.where(counts, half_of(self._peers.ids))
+                    self._see(self._peers._replace(have=PieceSet.where(counts), spread=spread))
             case lt.peer_connect_alert() | lt.peer_disconnected_alert():
                 self._must_look = True
                 self._peers_moved.set()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tuf.ngclient import FetcherInterface
 
 from p2pd.adapters.fail_fast import FailFastFetcher
+from p2pd.adapters.news_fetcher import with_news
 from p2pd.adapters.patient_reading import KnownGood, PatientReading
 from p2pd.ports import Endpoint
 from p2pd.ports_control import FromOrigin, FromPeer, MetadataSource, RunSync, StorageFailed, Trusted
@@ -80,8 +81,13 @@ class TrustSource:
         metadata_url, targets_url = MIRROR_METADATA_URL, MIRROR_TARGETS_URL
         fetcher: FetcherInterface = DirectoryFetcher(self.mirror)
         if isinstance(source, FromOrigin):
-            fetcher = self._origin_fetcher
             metadata_url, targets_url = f"{self._origin_url}/metadata/", f"{self._origin_url}/targets/"
+            fetcher = with_news(
+                self._origin_fetcher,
+                metadata_url=metadata_url,
+                targets_url=targets_url,
+                timestamp_version=source.newest,
+            )
         elif isinstance(source, FromPeer):
             fetcher, url = self._peer_fetcher, _url(source.endpoint)
             metadata_url, targets_url = f"{url}/metadata/", f"{url}/targets/"

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-_STEP = 1_000
+from p2pd.host.byte_counts import in_bytes
 
 
 def show_status(answer: Mapping[str, Any], console: Console) -> None:
@@ -82,11 +81,3 @@ def show_why(answer: Mapping[str, Any], console: Console) -> None:
             console.print(f"  {release['reason']}: {escape(release['sentence'])}")
         if release["detail"]:
             console.print(f"  {escape(release['detail'])}")
-
-
-def in_bytes(count: int) -> str:
-    """A byte count for people, in decimal units as links and disks are sold."""
-    value, unit = float(count), 0
-    while value >= _STEP and unit < len(_UNITS) - 1:
-        value, unit = value / _STEP, unit + 1
-    return f"{count} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"

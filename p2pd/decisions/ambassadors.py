@@ -40,15 +40,36 @@ class SiteView:
     ranked: tuple[str, ...]  # every member that may fetch the release, best first, `me` among them
     connected: frozenset[str]  # in a mutual TLS session with us
     expected: Mapping[str, float]  # on the LAN, and not connected yet: until when that counts
-    carriers: frozenset[str]  # of those, who had the torrent before us, and maybe all of its pieces
+    carriers: frozenset[str]  # of those, who had the torrent before us, and maybe some of its pieces
+    whole: frozenset[str] = frozenset()  # who says that it has all of them, connected or to be dialled
     listening_since: float  # to the LAN
     began: float  # with this torrent
     last_progress: float  # when others last made a piece available, here or at a peer, or another came to be the first
+    aside: frozenset[str] = frozenset()  # those who say that they bring the site nothing from the origin now
+    barred: Reason | None = None  # why `me` may not ask the origin at all
 
     @property
     def live(self) -> tuple[str, ...]:
         """Those who can be counted on, best first; `me` among them."""
         return tuple(d for d in self.ranked if d == self.me or d in self.connected or d in self.expected)
+
+    @property
+    def fetchers(self) -> tuple[str, ...]:
+        """Those of them who may bring pieces from the origin and pass them on, best first."""
+        return tuple(d for d in self.live if d not in self.aside)
+
+    @property
+    def must_be_introduced(self) -> bool:
+        """Whether others seem to have what we are about to ask for: a handshake costs less than the origin's bytes."""
+        if self.whole and not self.whole & self.connected:
+            return True
+        return bool(self.carriers) and not self.connected
+
+    @property
+    def place(self) -> int:
+        """How many fetchers come before `me`; before one who stands aside, all of them."""
+        fetchers = self.fetchers
+        return fetchers.index(self.me) if self.me in fetchers else len(fetchers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,23 +126,31 @@ def ambassador_count(*, live: int, piece_count: int, piece_bytes: int, rates: Si
 def decide_role(view: SiteView, *, now: float, timing: Timing, ambassador_count: int = 1) -> Fetch | Wait:
     """Whether this endpoint goes to the origin now.
 
-    The first `ambassador_count` live devices in rank do. Whoever is not among them steps in when nothing has moved for
-    `timing.stall` times its distance from them, so that a silent ambassador costs seconds, not the patch.
+    The first `ambassador_count` live devices in rank do, those left out who stand aside. Whoever is not among them
+    steps in when nothing has moved for `timing.stall` times its distance from them, so that a silent ambassador costs
+    seconds, not the patch. Whoever is barred never does: it waits for others as long as their turn lasts, and then says
+    why. One who may fetch, and may not upload, stands aside for the others and helps itself when there are none.
     """
     live = view.live
     settled = view.listening_since + timing.settle
     if now < settled and len(live) < len(view.ranked):
         return Wait(until=settled, reason=Reason.DISCOVERY_SETTLING)
     introduced = view.began + timing.settle
-    if now < introduced and view.carriers:  # they may have it all: a handshake costs less than the origin's bytes
+    if now < introduced and view.must_be_introduced:
         return Wait(until=introduced, reason=Reason.DISCOVERY_SETTLING)
-    ambassadors = live[:ambassador_count]
+    fetchers = view.fetchers
+    ambassadors = fetchers[:ambassador_count] or (view.me,)
     if view.me in ambassadors:
-        is_first = view.me in view.ranked[:ambassador_count]
+        if view.barred is not None:
+            return Wait(until=math.inf, reason=view.barred)
+        others_aside = view.aside - {view.me}
+        is_first = view.me in [d for d in view.ranked if d not in others_aside][:ambassador_count]
         return Fetch(ambassadors=ambassadors, reason=None if is_first else Reason.AMBASSADORS_UNSEEN)
-    distance = live.index(view.me) - ambassador_count + 1
+    distance = view.place - len(ambassadors) + 1
     my_turn = max(view.last_progress, view.began) + timing.stall * distance
     if now >= my_turn:
+        if view.barred is not None:
+            return Wait(until=math.inf, reason=view.barred)
         return Fetch(ambassadors=(view.me,), reason=Reason.TOOK_OVER_STALLED)
     soonest_loss = min((view.expected[device] for device in live if device in view.expected), default=my_turn)
     return Wait(until=min(my_turn, soonest_loss), reason=Reason.WAITING_FOR_AMBASSADOR)
@@ -133,8 +162,7 @@ def is_stalled(view: SiteView, *, now: float, timing: Timing) -> bool:
     Nothing has moved for `timing.stall`, in which those should have helped out whose reserve it is, and for as long
     again for each place in the order of the living: one at a time.
     """
-    place = view.live.index(view.me) + 1
-    return now >= max(view.last_progress, view.began) + timing.stall * (1 + place)
+    return now >= max(view.last_progress, view.began) + timing.stall * (2 + view.place)
 
 
 def peers_are_trusted(*, last_gain: float, pace: float, offered_bytes: int, now: float, timing: Timing) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many bytes per second the calendar grants now, and until when. Pure: time and the links' rates are arguments."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -30,6 +30,15 @@ def grant(budgets: Iterable[Budgets], *, now: datetime, wan_link: float, lan_lin
         lan=_strictest((rate.lan_bytes_per_second, rate.lan_percent) for rate in rates)(lan_link),
         until=min(changes, default=None),
     )
+
+
+def sharers(fetching: Iterable[Collection[str]]) -> int:
+    """Among how many a site's WAN budget is divided: all who may fetch anything from the origin now, each once.
+
+    `fetching` has, for each payload, those who may as this endpoint sees it, itself among them if it does. All who see
+    the same divide alike, and together take no more than there is, however many payloads there are.
+    """
+    return max(1, len(frozenset(device for devices in fetching for device in devices)))
 
 
 def stricter_of(first: float | None, second: float | None) -> float | None:

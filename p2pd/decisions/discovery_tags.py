@@ -3,18 +3,20 @@
 
 A tag is the head of HMAC-SHA256, keyed with something that only holders of the fleet's signed documents know, over
 the epoch and the device. To anybody else, tags are random numbers that change every hour and differ by device even
-for the same patch. Three kinds, by key and message (the epoch takes 8 bytes, a device name holds no NUL):
+for the same patch. Five kinds, by key and message (the epoch takes 8 bytes, a device name holds no NUL):
 
     presence   segment CA's SHA-256   epoch ‖ device                    which device this is
     state      segment CA's SHA-256   epoch ‖ device ‖ NUL ‖ version    which signed timestamp it has accepted
-    torrent    the info-hash          epoch ‖ device                    it has, or is getting, that payload
+    aside      segment CA's SHA-256   epoch ‖ device ‖ NUL ‖ "aside"    it brings the site nothing from the origin now
+    torrent    the info-hash          epoch ‖ device                    it is getting that payload
+    whole      the info-hash          epoch ‖ device ‖ NUL ‖ "whole"    it has all of it
 
 Tags are claims: whoever hears them can repeat them from elsewhere until their epoch is over. They say whom to dial;
 mutual TLS says who answered.
 """
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -34,7 +36,7 @@ def presence_tag(segment_ca_sha256: bytes, device: str, epoch: int) -> bytes:
 
 
 def torrent_tag(info_hash: str, device: str, epoch: int) -> bytes:
-    """Says that the device carries the torrent; `info_hash` is hexadecimal, as in manifests."""
+    """Says that the device carries the torrent, not being whole yet; `info_hash` is hexadecimal, as in manifests."""
     return _tag(bytes.fromhex(info_hash), device, epoch)
 
 
@@ -43,31 +45,50 @@ def state_tag(segment_ca_sha256: bytes, device: str, epoch: int, timestamp_versi
     return _tag(segment_ca_sha256, device, epoch, b"\0" + timestamp_version.to_bytes(8))
 
 
+def whole_tag(info_hash: str, device: str, epoch: int) -> bytes:
+    """Says that the device has all pieces of the torrent, so that nobody need ask the origin for them."""
+    return _tag(bytes.fromhex(info_hash), device, epoch, b"\0whole")
+
+
+def aside_tag(segment_ca_sha256: bytes, device: str, epoch: int) -> bytes:
+    """Says that others must not wait for the device to bring anything from the origin."""
+    return _tag(segment_ca_sha256, device, epoch, b"\0aside")  # a state's message is three bytes longer
+
+
 def tags_to_announce(
-    segment_ca_sha256: bytes, device: str, epoch: int, *, timestamp_version: int, info_hashes: Sequence[str]
+    segment_ca_sha256: bytes,
+    device: str,
+    epoch: int,
+    *,
+    timestamp_version: int,
+    info_hashes: Sequence[str],
+    whole: Container[str] = frozenset(),
+    is_aside: bool = False,
 ) -> frozenset[bytes]:
     """All tags of one announcement.
 
-    `info_hashes` come dearest first, since those that no longer fit (MAX_TAGS, less presence and state) are left out:
-    members still see the device, and dial it only for what they know it to carry.
+    `info_hashes` come dearest first, since those that no longer fit (MAX_TAGS, less the other three) are left out:
+    members still see the device, and dial it only for what they know it to carry. `whole` are those that are complete.
     """
-    wanted = list(dict.fromkeys(info_hashes))[: MAX_TAGS - 2]
-    return frozenset(
-        [
-            presence_tag(segment_ca_sha256, device, epoch),
-            state_tag(segment_ca_sha256, device, epoch, timestamp_version),
-            *(torrent_tag(info_hash, device, epoch) for info_hash in wanted),
-        ]
-    )
+    tags = [presence_tag(segment_ca_sha256, device, epoch)]
+    tags.append(state_tag(segment_ca_sha256, device, epoch, timestamp_version))
+    if is_aside:
+        tags.append(aside_tag(segment_ca_sha256, device, epoch))
+    wanted = list(dict.fromkeys(info_hashes))[: MAX_TAGS - len(tags)]
+    for info_hash in wanted:
+        tags.append((whole_tag if info_hash in whole else torrent_tag)(info_hash, device, epoch))
+    return frozenset(tags)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What a sighting means to us. `info_hashes` are those of ours that the device claims to carry."""
+    """What a sighting means to us. `info_hashes` are those of ours that the device claims to carry, `whole` or not."""
 
     device: str
     info_hashes: frozenset[str]
+    whole: frozenset[str]
     has_other_state: bool  # its metadata is newer or older than ours
+    is_aside: bool = False  # it brings the site nothing from the origin now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +140,14 @@ class TagBook:
             return None
         device, epoch = max(claims)  # the newest, should one device's tags of two epochs have been put together
         state = state_tag(self.segment_ca_sha256, device, epoch, self.timestamp_version)
+        whole = frozenset(one for one in self.info_hashes if whole_tag(one, device, epoch) in sighting.tags)
+        partly = frozenset(one for one in self.info_hashes if torrent_tag(one, device, epoch) in sighting.tags)
         return Recognised(
             device=device,
-            info_hashes=frozenset(
-                info_hash for info_hash in self.info_hashes if torrent_tag(info_hash, device, epoch) in sighting.tags
-            ),
+            info_hashes=whole | partly,
+            whole=whole,
             has_other_state=state not in sighting.tags,
+            is_aside=aside_tag(self.segment_ca_sha256, device, epoch) in sighting.tags,
         )
 
 

@@ -61,6 +61,11 @@ class Meter:
             self._best_out = _greater(self._best_out, (glance.to_peers - sent) / (now - began))
             self._out_began = now, glance.to_peers
 
+    @property
+    def wan(self) -> float:
+        """Bytes per second that the site as a whole came to have; 0 as long as that is not known."""
+        return self._wan.rate or 0.0
+
     def measured(self, *, origin_round_trip: float | None, peer_round_trips: Collection[float]) -> Measured | None:
         """What is known by now; None when that is nothing."""
         peers = median(peer_round_trips) if peer_round_trips else None

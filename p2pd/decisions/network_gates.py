@@ -34,6 +34,11 @@ class Passage:
         """To peers."""
         return self.upload_reason is None
 
+    @property
+    def serves_the_site(self) -> bool:
+        """Whether others may wait for what it brings from the origin."""
+        return self.may_fetch and self.may_upload
+
 
 def passage(gates: Iterable[NetworkGates], facts: HostFacts) -> Passage:
     """The strictest that any of `gates` demands. What is not known (None) closes no gate."""

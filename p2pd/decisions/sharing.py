@@ -72,3 +72,37 @@ def joined(claim: Claim, others: Mapping[K, Claim]) -> Claim:
 def _due(claim: Claim) -> float:
     """When its next request would have had its share."""
     return claim.spent + REQUEST_BYTES / claim.weight
+
+
+PRESSING_SECONDS = 1.0  # of its pace that a patch lacks and peers have: less is under way anyhow
+PRESSING_PIECES = 2  # … and so many pieces, the pace being slow
+LEAST_LAN_RATE = 65_536.0  # bytes per second that nobody is held below
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanLeg:
+    """What one patch moves between this endpoint and its peers."""
+
+    weight: int
+    backlog: int = 0  # bytes that it lacks and peers have
+    piece_bytes: int = 0
+    pace: float = 0.0  # bytes per second that came from peers lately
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether more of it could come over the LAN than does. What nobody sends, though they offer it, cannot."""
+        return self.pace > 0 and self.backlog > self.pace * PRESSING_SECONDS + self.piece_bytes * PRESSING_PIECES
+
+
+def lan_limits(legs: Mapping[K, LanLeg], *, link: float) -> Mapping[K, float | None]:
+    """Bytes per second, each way, that each patch may move here; None: no limit.
+
+    Whatever is less severe than a pressing patch is held to its share by weight of `link`, the most that the LAN
+    brought in a second lately. A patch that gets all that there is of it presses nobody, so that no link lies idle.
+    """
+    pressing = [leg.weight for leg in legs.values() if leg.is_pressing]
+    limits: dict[K, float | None] = {}
+    for key, leg in legs.items():
+        above = sum(weight for weight in pressing if weight > leg.weight)
+        limits[key] = max(LEAST_LAN_RATE, link * leg.weight / (leg.weight + above)) if above else None
+    return limits

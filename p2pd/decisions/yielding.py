@@ -18,7 +18,7 @@ or after a time that doubles; all ambassadors try again at the same moments too.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 
@@ -56,13 +56,17 @@ class Stance(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was measured since the sample before. `round_trip` in seconds, None when nothing came; `received` bytes."""
+    """What was measured since the sample before. `round_trip` in seconds, None when nothing came; `received` bytes.
+
+    `is_late`: it was taken late, since the processor was busy, and so was whoever should have read what came.
+    """
 
     now: float  # monotonic seconds
     unix: float
     round_trip: float | None
     received: int
     connections: int
+    is_late: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +143,9 @@ class Yielding:
 
     def observe(self, sample: Sample, *, ambassadors: int = 1) -> Pace:
         """Take one more measurement; how fast to go until the next."""
+        if sample.is_late:  # the delay is ours: it neither shows a queue nor ends a breath with a verdict
+            sample = replace(sample, round_trip=None)
+            self._breath = None
         seconds = self._remember(sample)
         if self._stance is Stance.YIELDING:
             if not self._may_try(sample):
@@ -236,6 +243,8 @@ class Yielding:
 
     def _presses(self, sample: Sample, seconds: float) -> bool:
         """Whether the queue has long been longer than we make it, or there although we have the least of windows."""
+        if sample.is_late:
+            return False
         is_long = self._queue > PRESSING * self._target(sample) + LEAST_QUEUE
         if (is_long or (self._is_least and self._queue > LEAST_QUEUE)) and not self._starting:
             self._pressed += seconds

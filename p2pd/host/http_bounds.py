@@ -3,8 +3,9 @@
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from prometheus_client import Counter
@@ -33,8 +34,27 @@ class HttpLimits:
     handshake_seconds: float = 10.0  # for TLS
     idle_seconds: float = 20.0  # from the connection, or the last answer, to the end of a request's headers
     body_seconds: float = 30.0  # for the whole request body
-    stalled_seconds: float = 30.0  # for the next 64 KiB of an answer to leave
+    stalled_seconds: float = 60.0  # for the next 128 KiB of an answer to leave
     linger_seconds: float = 2.0  # after a refusal, for the peer to read it before the connection is cut
+
+
+class Line(Protocol):
+    """The connection that a request came by."""
+
+    @property
+    def peer(self) -> str:
+        """With whom it is: see `PEER`."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a send has failed: nothing reaches the peer any more."""
+
+    def hang_up(self) -> None:
+        """End it at once."""
+
+
+class PeerGone(OSError):
+    """Raised where an application sends more to a peer that has gone, as ASGI 2.4 says."""
 
 
 class _Refused(Exception):
@@ -49,17 +69,17 @@ class _Gone(Exception):
     """The peer left before its request was whole."""
 
 
-def bounded(app: AsgiApp, limits: HttpLimits, hang_up: Callable[[], None], peer: Callable[[], str]) -> AsgiApp:
+def bounded(app: AsgiApp, limits: HttpLimits, line: Line) -> AsgiApp:
     """Wrap `app` for one connection: it gets each request with its body whole and within `limits`, or not at all.
 
-    `hang_up` ends the connection at once, `peer` says with whom it is. Applications get no lifespan events and no
-    WebSockets.
+    Applications get no lifespan events and no WebSockets. One that goes on sending when the peer has gone is ended by
+    PeerGone, so that none has to listen for that while it sends.
     """
 
     async def guarded(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             REFUSALS.labels(cause="websocket").inc()
-            hang_up()
+            line.hang_up()
             return
         try:
             body = await _read_body(scope, receive, limits)
@@ -70,24 +90,30 @@ def bounded(app: AsgiApp, limits: HttpLimits, hang_up: Callable[[], None], peer:
             await _answer(refusal, send)
             with trio.move_on_after(limits.linger_seconds):
                 await _discard(receive)
-            hang_up()
+            line.hang_up()
             return
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
             return pending.pop() if pending else await receive()
 
-        scope[PEER] = peer()
-        await app(scope, replay, send)
+        async def send_on(message: Message) -> None:
+            if line.is_broken:
+                raise PeerGone
+            await send(message)
+
+        scope[PEER] = line.peer
+        scope["asgi"] = {**scope["asgi"], "spec_version": "2.4"}
+        with suppress(PeerGone):
+            await app(scope, replay, send_on)
 
     return guarded
 
 
 async def _read_body(scope: MutableMapping[str, Any], receive: Receive, limits: HttpLimits) -> bytes:
-    too_large = _Refused(413, "body_size", Reason.REQUEST_TOO_LARGE, explain(Reason.REQUEST_TOO_LARGE))
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limits.max_body_bytes:  # h11 lets digits only through
-            raise too_large
+            raise _too_large()
     body = bytearray()
     with trio.move_on_after(limits.body_seconds):
         while True:
@@ -96,10 +122,14 @@ async def _read_body(scope: MutableMapping[str, Any], receive: Receive, limits: 
                 raise _Gone
             body += message.get("body", b"")
             if len(body) > limits.max_body_bytes:
-                raise too_large
+                raise _too_large()
             if not message.get("more_body", False):
                 return bytes(body)
     raise _Refused(408, "body_time", None, f"the request did not arrive within {limits.body_seconds:g} s")
+
+
+def _too_large() -> _Refused:
+    return _Refused(413, "body_size", Reason.REQUEST_TOO_LARGE, explain(Reason.REQUEST_TOO_LARGE))
 
 
 async def _answer(refusal: _Refused, send: Send) -> None:

@@ -3,20 +3,24 @@
 
 What Hypercorn 0.18 leaves open, and what closes it:
 - sends are shielded without a deadline, so a peer that stops reading holds its task for ever: `GuardedStream`;
+- applications go on sending to a peer that has gone, unless they listen all the time: `http_bounds.PeerGone`;
 - a request body may trickle for ever, and one that nobody reads jams the connection: `http_bounds.bounded`;
 - HTTP/2, by `Upgrade` or by preface, escapes the idle timeout: refused in `Connection.protocol_send`;
 - one peer may take all connections: `Connection.serve` counts them by certificate, or else by address;
-- whatever a peer provokes inside the protocol would leave the task and end the daemon: `Connection.serve`.
+- whatever a peer provokes inside the protocol would leave the task and end the daemon: `Connection.serve`;
+- each part of an answer is a TLS record and a turn of the scheduler or two of its own: `Connection.protocol_send`.
 """
 
 import ssl
 from collections import Counter
+from contextlib import suppress
 from typing import Any, cast
 
+import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -27,7 +31,11 @@ from p2pd.host.telemetry import AsgiApp, log
 
 _log = log(__name__)
 
-_SLICE_BYTES = 65_536
+_RECORD_BYTES = 16_384  # of TLS
+_SLICE_BYTES = 131_072
+_UNSENT_BYTES = (
+    2 * _SLICE_BYTES
+)  # the kernel asks for more whenever half of it has left; trio has it ask far more often
 
 
 class GuardedStream(trio.abc.HalfCloseableStream):
@@ -35,25 +43,34 @@ class GuardedStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, stream: trio.SocketStream, stalled_seconds: float) -> None:
         self.socket = stream.socket
+        self.is_broken = False  # a send failed: nothing reaches the peer any more
         self._stream = stream
         self._stalled_seconds = stalled_seconds
         self._sending = trio.Lock()  # Hypercorn ends the stream in one task while an answer leaves in another
+        if hasattr(trio.socket, "TCP_NOTSENT_LOWAT"):  # as trio asks
+            with suppress(OSError):
+                stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; raise BrokenResourceError when nothing more leaves in time."""
-        async with self._sending:
+        await _take(self._sending)
+        try:
             await self._send_slices(memoryview(data))
+        except BaseException:
+            self.is_broken = True
+            raise
+        finally:
+            self._sending.release()
 
     async def _send_slices(self, data: memoryview) -> None:
-        with data as view:
+        with data as view, trio.CancelScope() as patience:
             for start in range(0, len(view), _SLICE_BYTES):
-                try:
-                    with trio.fail_after(self._stalled_seconds):
-                        await self._stream.send_all(view[start : start + _SLICE_BYTES])
-                except trio.TooSlowError:
-                    REFUSALS.labels(cause="stalled").inc()
-                    self.cut()
-                    raise trio.BrokenResourceError("the peer stopped reading") from None
+                patience.deadline = trio.current_time() + self._stalled_seconds
+                await self._stream.send_all(view[start : start + _SLICE_BYTES])
+        if patience.cancelled_caught:
+            REFUSALS.labels(cause="stalled").inc()
+            self.cut()
+            raise trio.BrokenResourceError("the peer stopped reading")
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the stream beneath."""
@@ -75,6 +92,14 @@ class GuardedStream(trio.abc.HalfCloseableStream):
     def cut(self) -> None:
         """Close the socket now: whoever waits on it, shielded or not, gets ClosedResourceError."""
         self.socket.close()
+
+
+async def _take(lock: trio.Lock) -> None:
+    """Take `lock`, which is nearly always free: that costs no turn of the scheduler then."""
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
 
 
 class _HttpTwoRefused(Exception):
@@ -100,14 +125,14 @@ class Connection(TCPServer):
         self._limits = limits
         self._served = served
         self._peer = ""
+        self._head = b""  # of an answer, until its body begins
+        self._is_head_next = False
         self._scope = trio.CancelScope()
         self._tls_stream = (
             None if tls is None else trio.SSLStream(self._guarded, tls, server_side=True, https_compatible=True)
         )
         super().__init__(
-            ASGIWrapper(
-                cast("Any", bounded(app, limits, self.hang_up, lambda: self._peer))
-            ),  # Hypercorn's own types differ
+            ASGIWrapper(cast("Any", bounded(app, limits, self))),  # Hypercorn's own types differ
             config,
             context,
             ConnectionState(LifespanState({})),
@@ -130,13 +155,46 @@ class Connection(TCPServer):
     def hang_up(self) -> None:
         """End the connection now."""
         self._scope.cancel()
-        self._guarded.cut()  # a send that Hypercorn shields does not hear the scope
+        self._guarded.cut()  # a send is shielded, and does not hear the scope
+
+    @property
+    def peer(self) -> str:
+        """As `http_bounds.Line`."""
+        return self._peer
+
+    @property
+    def is_broken(self) -> bool:
+        """As `http_bounds.Line`."""
+        return self._guarded.is_broken
 
     async def protocol_send(self, event: Event) -> None:
-        """As Hypercorn's, over HTTP/1.1 only."""
-        if not isinstance(self.protocol.protocol, H11Protocol):
+        """As Hypercorn's, over HTTP/1.1 only; the head of an answer leaves with the beginning of its body."""
+        protocol = self.protocol.protocol
+        if not isinstance(protocol, H11Protocol):
             raise _HttpTwoRefused
-        await super().protocol_send(event)
+        if not isinstance(event, RawData):
+            if self._head:
+                await self._send(b"")
+            self._is_head_next = isinstance(event, Updated)
+            await super().protocol_send(event)
+        elif self._is_head_next and protocol.connection.our_state is h11.SEND_BODY:  # it is no "100 Continue"
+            self._is_head_next = False
+            self._head = event.data
+        else:
+            await self._send(event.data)
+
+    async def _send(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        parts = [head + data] if len(data) <= _RECORD_BYTES else [head, data]
+        await _take(self.send_lock)
+        try:
+            with trio.CancelScope(shield=True):  # half an answer is none; `GuardedStream` sees to an end
+                for part in filter(None, parts):
+                    await self.stream.send_all(part)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.protocol.handle(Closed())
+        finally:
+            self.send_lock.release()
 
     async def _read_data(self) -> None:
         """As Hypercorn's, but the idle timer ends with the peer; else the socket stays until the timer runs out."""

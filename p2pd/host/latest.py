@@ -2,12 +2,13 @@
 """The newest value of something, for many readers: a slow reader sees the newest and skips what lay between."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, TypeVar
 
 import trio
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class Latest(Generic[T]):
@@ -28,6 +29,9 @@ class Latest(Generic[T]):
         if value == self._value:
             return
         self._value = value
+        self._wake()
+
+    def _wake(self) -> None:
         self._version += 1
         changed, self._changed = self._changed, trio.Event()
         changed.set()
@@ -46,6 +50,29 @@ class Latest(Generic[T]):
     def watch(self) -> "Watch[T]":
         """A reader's own place; its first `changed` waits for a value set after now."""
         return Watch(self)
+
+
+class LatestEntries(Latest[Mapping[K, T]]):
+    """A table whose entries change one by one: each costs the same however many there are.
+
+    `value` shows the table as it is now, not as it was when it was asked for.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[K, T] = {}
+        super().__init__(self._entries)
+
+    def set(self, value: Mapping[K, T]) -> None:
+        """Replace all entries, unless they are equal."""
+        if value != self._entries:
+            self._entries = dict(value)
+            super().set(self._entries)
+
+    def put(self, key: K, entry: T) -> None:
+        """Replace one entry, unless it is equal."""
+        if self._entries.get(key) != entry:
+            self._entries[key] = entry
+            self._wake()
 
 
 class Watch(Generic[T]):

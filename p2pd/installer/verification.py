@@ -4,13 +4,20 @@
 The unprivileged daemon hands over a directory of signed files. They are verified against trust state of our own,
 which only ever moves forward, so that the daemon can neither forge nor bring back what was superseded or withdrawn.
 It can withhold news, of recalls too: then what was seen so far counts.
+
+One edition of the metadata is verified once, not for each of the thousands of releases that it may bring: as long as
+the directory shows the very timestamp that was verified, and no newer root, verifying it again could only tell whether
+it has expired since, which is asked for each release anyway.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from tuf.api.exceptions import DownloadError, DownloadHTTPError
 
 from p2pd.host.atomic_file import read_bounded
 from p2pd.host.telemetry import log
@@ -20,9 +27,21 @@ from signing.errors import NotListed, RolledBack, SigningError
 from signing.file_tree import remove_unfinished
 from signing.mirror import MIRROR_METADATA_URL, MIRROR_TARGETS_URL, DirectoryFetcher
 from signing.recall import Recall, RecallList
-from signing.trust import TrustClient, VerifiedManifest
+from signing.trust import MAX_TIMESTAMP_BYTES, TrustClient, VerifiedManifest
+from signing.trust_anchor import MAX_ROOT_BYTES
+
+_TIMESTAMP_URL = f"{MIRROR_METADATA_URL}timestamp.json"
 
 _log = log(__name__)
+
+
+@dataclass(frozen=True)
+class _Edition:
+    """What `client` has verified out of `mirror` while that showed `timestamp`."""
+
+    mirror: Path
+    timestamp: bytes
+    client: TrustClient
 
 
 class Verifier:
@@ -35,6 +54,7 @@ class Verifier:
         self._disk = disk
         self._now = now
         self._lock = threading.Lock()  # products are installed by several threads; the trust state is one
+        self._edition: _Edition | None = None  # verified last, and nothing has gone wrong with it since
         self._newest = RecallList(version=1)  # that this process verified: counts though it could not be written down
 
     def prepare(self, root: bytes) -> None:
@@ -73,20 +93,30 @@ class Verifier:
     @contextmanager
     def _refreshed(self, mirror: Path) -> Iterator[TrustClient]:
         with self._lock:
-            client = TrustClient(
-                self._metadata,
-                self._targets,
-                DirectoryFetcher(mirror),
-                metadata_url=MIRROR_METADATA_URL,
-                targets_url=MIRROR_TARGETS_URL,
-                now=self._now,
-            )
+            before, self._edition = self._edition, None
             try:
-                client.refresh()
-                self._keep(_recalls(client))
+                timestamp = _timestamp_in(mirror)
+                if before is not None and _is_unchanged(before, mirror, timestamp):
+                    client = before.client
+                else:
+                    client = self._refresh(mirror)
                 yield client
+                self._edition = _Edition(mirror, timestamp, client) if timestamp is not None else None
             finally:
                 self._disk.remove_tree(self._targets)  # we keep what we need of it ourselves
+
+    def _refresh(self, mirror: Path) -> TrustClient:
+        client = TrustClient(
+            self._metadata,
+            self._targets,
+            DirectoryFetcher(mirror),
+            metadata_url=MIRROR_METADATA_URL,
+            targets_url=MIRROR_TARGETS_URL,
+            now=self._now,
+        )
+        client.refresh()
+        self._keep(_recalls(client))
+        return client
 
     def _keep(self, fresh: RecallList) -> None:
         known = self._known_recalls()
@@ -106,6 +136,29 @@ class Verifier:
         except FileNotFoundError:
             return RecallList(version=1)
         return decode(RecallList, data, where=str(self._recalls))
+
+
+def _is_unchanged(edition: _Edition, mirror: Path, timestamp: bytes | None) -> bool:
+    """Whether a refresh would verify once more what the edition's client has verified."""
+    if (mirror, timestamp) != (edition.mirror, edition.timestamp):
+        return False
+    next_root = f"{MIRROR_METADATA_URL}{edition.client.versions()['root'] + 1}.root.json"
+    try:
+        DirectoryFetcher(mirror).download_bytes(next_root, MAX_ROOT_BYTES)
+    except DownloadHTTPError:
+        return True
+    except DownloadError:
+        return False  # something is there, and a refresh will say what
+    return False
+
+
+def _timestamp_in(mirror: Path) -> bytes | None:
+    """What nobody has verified; None if it cannot be read, as a refresh will say."""
+    try:
+        data: bytes = DirectoryFetcher(mirror).download_bytes(_TIMESTAMP_URL, MAX_TIMESTAMP_BYTES)
+    except DownloadError:
+        return None
+    return data
 
 
 def _recalls(client: TrustClient) -> RecallList:

@@ -69,7 +69,9 @@ class AttemptRun:
         still_wanted: StillWanted,
         installed: Installed = lambda: (),
         no_delta: Refusal | None = None,
+        manifest: VerifiedManifest | None = None,
     ) -> None:
+        """`manifest` is the attempt's, if it is at hand; otherwise it is read when it is needed."""
         if record.attempt is None:
             raise ValueError("a record without an attempt has nothing to run")
         self.record = record
@@ -79,6 +81,7 @@ class AttemptRun:
         self._installed = installed
         self._no_delta = no_delta
         self._carried: list[Carriage | SmallCarriage] = []  # by this run, in order
+        self._known_manifest = manifest
 
     async def begin(self) -> None:
         """See a new attempt through. Like `resume` and `recall` it raises nothing that the world can cause."""
@@ -106,7 +109,8 @@ class AttemptRun:
 
     @cached_property
     def _manifest(self) -> VerifiedManifest:
-        return reopen_committed(self.attempt.manifest, sha256=self.attempt.manifest_sha256)
+        known = self._known_manifest
+        return known or reopen_committed(self.attempt.manifest, sha256=self.attempt.manifest_sha256)
 
     @cached_property
     def _obtaining(self) -> Obtaining:
@@ -366,7 +370,7 @@ class AttemptRun:
         if refusal is not None:
             tools.metrics.refused(refusal.reason.value)
         why = Why(product=attempt.product, version=attempt.version, state=attempt.state.value, refusal=refusal)
-        tools.board.why.set({**tools.board.why.value, attempt.manifest_sha256: why})
+        tools.board.why.put(attempt.manifest_sha256, why)
         _log.info(
             "release state",
             product=attempt.product,

@@ -16,6 +16,7 @@ from p2pd.ports import Endpoint, Origin, PayloadStoreFull, Swarm, TorrentSpec, T
 from p2pd.ports_control import PayloadStore, StorageFailed, Trust
 from p2pd.services.fetching import Filler, Received, Release
 from p2pd.services.introductions import Introductions
+from p2pd.services.lan_sharing import LanSharing
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.origin_sharing import OriginSharing
 from p2pd.services.site import Board, Identity, Peer
@@ -23,6 +24,7 @@ from signing.errors import ContentMismatch, SigningError
 from signing.reasons import Reason
 
 MAX_CARRIED = 256
+SAY_WHOLE_SECONDS = 5.0  # after the end: a whole site announcing it at that moment would disturb who is not there yet
 PEERS_AT_ONCE = 12  # dialled before anything else; from then on `Introductions` chooses
 
 _log = log("carrying")
@@ -80,6 +82,7 @@ class Carriages:
         self._metrics = metrics
         self._timing = timing
         self._sharing = OriginSharing()
+        self._lan_sharing = LanSharing()
         self._carried: dict[str, Carriage] = {}  # what `carry` asked for and `drop` has not taken back
         self._running: set[Carriage] = set()  # those, and dropped ones that are still closing their files
         self._new, self._starting = trio.open_memory_channel[Carriage](MAX_CARRIED)
@@ -87,6 +90,7 @@ class Carriages:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry whatever `carry` is told to, for ever."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._lan_sharing.run)
             task_status.started()
             async for carriage in self._starting:
                 nursery.start_soon(self._run_one, carriage)
@@ -114,6 +118,10 @@ class Carriages:
     def find(self, digest: str) -> Carriage | None:
         """The carriage of that transport, if there is one."""
         return self._carried.get(digest)
+
+    def received(self) -> int:
+        """Bytes that have come of all that is carried now."""
+        return sum(one.received.lan + one.received.origin + one.received.web for one in self._carried.values())
 
     @property
     def digests(self) -> frozenset[str]:
@@ -148,6 +156,7 @@ class Carriages:
             carriage.ended.set()
             self._running.discard(carriage)
             self._board.carried.set(self._board.carried.value - {info_hash})
+            self._board.complete.set(self._board.complete.value - {info_hash})
 
     async def _transfer_until_dropped(self, carriage: Carriage) -> None:
         """A torrent whose files went wrong is begun anew: what is good on disk is found again."""
@@ -165,26 +174,32 @@ class Carriages:
     async def _transfer(self, carriage: Carriage) -> None:
         spec = await self._spec(carriage.release)
         began = trio.current_time()
-        async with self._swarm.transfer(spec) as transfer, trio.open_nursery() as nursery:
-            self._board.carried.set(self._board.carried.value | {spec.info_hash})
-            carriage.transfer = transfer
-            nursery.start_soon(self._introductions(spec.info_hash, transfer).run)
-            filler = Filler(
-                carriage.release,
-                transfer,
-                carriage.received,
-                origin=self._origin,
-                board=self._board,
-                identity=self._identity,
-                metrics=self._metrics,
-                timing=self._timing,
-                sharing=self._sharing,
-            )
-            await filler.fill()
-            self._metrics.transfer_seconds.observe(trio.current_time() - began)
-            self._tell_complete(carriage)
-            carriage.finish(None)
-            await trio.sleep(math.inf)
+        severity = carriage.release.manifest.manifest.severity
+        async with self._swarm.transfer(spec) as transfer:
+            with self._lan_sharing.join(severity, transfer) as lan_share:
+                async with trio.open_nursery() as nursery:
+                    self._board.carried.set(self._board.carried.value | {spec.info_hash})
+                    carriage.transfer = transfer
+                    nursery.start_soon(self._introductions(spec.info_hash, transfer).run)
+                    filler = Filler(
+                        carriage.release,
+                        transfer,
+                        carriage.received,
+                        origin=self._origin,
+                        board=self._board,
+                        identity=self._identity,
+                        metrics=self._metrics,
+                        timing=self._timing,
+                        sharing=self._sharing,
+                        lan_share=lan_share,
+                    )
+                    await filler.fill()
+                    self._metrics.transfer_seconds.observe(trio.current_time() - began)
+                    self._tell_complete(carriage)
+                    carriage.finish(None)
+                    await trio.sleep(SAY_WHOLE_SECONDS)
+                    self._board.complete.set(self._board.complete.value | {spec.info_hash})
+                    await trio.sleep(math.inf)
 
     def _tell_complete(self, carriage: Carriage) -> None:
         manifest, received = carriage.release.manifest.manifest, carriage.received

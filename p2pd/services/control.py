@@ -16,6 +16,7 @@ from p2pd.services.site import Board, Identity, Peer, Why
 from p2pd.services.small_payloads import SmallCarriage, SmallPayloads
 from signing.errors import BadInput
 from signing.reasons import explain
+from signing.report import InstallState
 
 UnderWay = Mapping[str, Sequence[Carriage | SmallCarriage]]
 """Carriages by the manifest that they are about; several when a release comes by more than one transport."""
@@ -80,7 +81,7 @@ class Control:
             "metadata": metadata,
             "network": {
                 "addresses": self._board.here.value.hosts,
-                "problem": _refusal(self._board.network_problem.value),
+                "problem": _refusal(self._board.network_problem.value or _closed(self._board.passage.value)),
             },
             "installer": {"problem": _refusal(self._board.installer_problem.value)},
             "peers": len(self._board.peers.value),
@@ -176,10 +177,12 @@ def _product(
         used = next((c for c in carriages if c.digest == attempt.transport_sha256), next(iter(carriages), None))
         # What this daemon has counted, or what one before it had.
         received = [carriage.received for carriage in carriages]
+        waiting = used.received.waiting.value if used and attempt.state is InstallState.FETCHING else None
+        reason = attempt.reason or waiting
         answer["attempt"] = {
             "version": attempt.version,
             "state": attempt.state.value,
-            "reason": attempt.reason.value if attempt.reason else None,
+            "reason": reason.value if reason else None,
             "detail": attempt.detail,
             "bytes_lan": max(attempt.bytes_lan, sum(got.lan for got in received)),
             "bytes_origin": max(attempt.bytes_origin, sum(got.origin for got in received)),

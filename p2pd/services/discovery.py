@@ -52,7 +52,12 @@ class Discovery:
             nursery.start_soon(self._keep_book)
             nursery.start_soon(self._announce)
             self._board.listening_since.set(trio.current_time())
+            self._board.doubt = self._doubt
             task_status.started()
+
+    def _doubt(self, device: str) -> None:
+        for instance in self._neighbourhood.instances(device):
+            self._lan.doubt(instance)
 
     async def _move(self) -> None:
         """Be on the LAN wherever this endpoint is."""
@@ -94,6 +99,7 @@ class Discovery:
 
     async def _announce(self) -> None:
         trusted, carried = self._board.trusted.watch(), self._board.carried.watch()
+        passage, complete = self._board.passage.watch(), self._board.complete.watch()
         announced_epoch: int | None = None
         while True:
             known = self._board.trusted.value
@@ -105,12 +111,14 @@ class Discovery:
                     epoch,
                     timestamp_version=known.timestamp_version,
                     info_hashes=sorted(self._board.carried.value),
+                    whole=self._board.complete.value,
+                    is_aside=not self._board.passage.value.serves_the_site,
                 )
                 announcement = Announcement(torrent_port=self._torrent_port, mirror_port=self._mirror_port, tags=tags)
                 await self._lan.announce(announcement, renew=announced_epoch not in (None, epoch))
                 announced_epoch = epoch
             pause = self._seconds_to_next_epoch() if known is not None else math.inf
-            await first_of(trusted.changed, carried.changed, seconds=pause)
+            await first_of(trusted.changed, carried.changed, passage.changed, complete.changed, seconds=pause)
 
     def _write_book(self, known: Trusted) -> TagBook:
         members = known.schedule.members if known.schedule is not None else ()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fills one torrent: from LAN peers by itself, from the origin only when the site's rules say that it is our turn."""
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,10 +16,12 @@ from p2pd.decisions.ambassadors import (
     is_stalled,
 )
 from p2pd.decisions.request_window import LOOK_SECONDS
+from p2pd.decisions.spreading import Backlog
 from p2pd.decisions.stripes import PieceRun, entry_point, next_run
 from p2pd.host.latest import Latest
 from p2pd.piece_set import PieceSet
 from p2pd.ports import Origin, Transfer, TransferProgress
+from p2pd.services.lan_sharing import LanShare
 from p2pd.services.measuring import Measuring
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.origin_leg import OriginLeg
@@ -33,6 +34,7 @@ from signing.report import Measured
 from signing.verified import VerifiedManifest
 
 LEAST_PAUSE = 0.01  # what is due a rounding error from now is not waited for in circles
+BACKLOG_SECONDS = 0.25  # until it is asked again whether peers have taken what was brought
 LEAST_GUARD = 4  # pieces of another's stripe that are left to it, as being on their way
 
 
@@ -71,10 +73,13 @@ class Filler:
         metrics: AgentMetrics,
         timing: Timing,
         sharing: OriginSharing,
+        lan_share: LanShare,
     ) -> None:
+        self._lan_share = lan_share
         self._transfer = transfer
         self._received = received
         self._board = board
+        self._info_hash = release.torrent.info_hash
         self._me = identity.device
         self._metrics = metrics
         self._timing = timing
@@ -96,7 +101,9 @@ class Filler:
             is_missing=self._is_missing,
             sharing=sharing,
             severity=release.manifest.manifest.severity,
+            round_trip=board.origin_round_trip,
         )
+        self._backlog = Backlog()
         self._measuring = Measuring(transfer, board)
         self._lan_before = received.lan  # by earlier transfers of this torrent; each counts from nothing
         self._stirred = trio.Event()
@@ -106,6 +113,7 @@ class Filler:
         try:
             await self._fill()
         finally:
+            self._board.fetching.pop(self._info_hash, None)
             self._leg.close()
 
     async def _fill(self) -> None:
@@ -163,17 +171,15 @@ class Filler:
             rates=trusted.schedule.rates if trusted is not None and trusted.schedule is not None else None,
         )
         role = decide_role(site, now=now, timing=self._timing, ambassador_count=count)
+        self._note_fetching(progress, site, role, count)
         is_fetched = self._is_fetched(progress, site, now)
         if isinstance(role, Wait):
             self._leg.stand_by(is_fetched=is_fetched)
-            self._say(role.reason)
+            is_patient = role.reason is Reason.WAITING_FOR_AMBASSADOR
+            self._say(self._severe_first or role.reason if is_patient else role.reason)
             return max(role.until - now, LEAST_PAUSE)
-        if not self._board.passage.value.may_fetch:
-            self._leg.stand_by(is_fetched=is_fetched)
-            self._say(self._board.passage.value.reason)
-            return math.inf
-        self._board.sharers = count + role.is_takeover
-        while self._leg.has_room:
+        is_ahead = self._backlog.holds(self._swarm.introduced, progress.spread, now=now)
+        while self._leg.has_room and not is_ahead:
             run = self._next_run(progress, site, role, now)
             if run is None:
                 self._leg.stand_by(is_fetched=is_fetched or self._leg.is_busy)
@@ -182,8 +188,21 @@ class Filler:
             self._leg.begin(run)
         self._leg.look(now)
         reason = role.reason if self._leg.is_busy else None
-        self._say(self._leg.failure if self._leg.is_failing else reason)
-        return LOOK_SECONDS
+        self._say(self._leg.failure if self._leg.is_failing else self._severe_first or reason)
+        return BACKLOG_SECONDS if is_ahead else LOOK_SECONDS
+
+    def _note_fetching(self, progress: TransferProgress, site: SiteView, role: Fetch | Wait, count: int) -> None:
+        """Say who may fetch it: the ambassadors and, if this endpoint takes over, all whose turn came before."""
+        me, fetchers = frozenset[str](), site.fetchers[:count]
+        if isinstance(role, Fetch):
+            me, fetchers = frozenset([site.me]), site.fetchers[: max(count, site.place)]
+        is_at_site = len(progress.have | progress.peers_have) == progress.piece_count
+        self._board.fetching[self._info_hash] = me | frozenset(() if is_at_site and not me else fetchers)
+
+    @property
+    def _severe_first(self) -> Reason | None:
+        """Why little of this comes while a more severe patch has the WAN, or the LAN."""
+        return Reason.MORE_SEVERE_FIRST if self._leg.is_outranked or self._lan_share.is_restrained else None
 
     def _next_run(self, progress: TransferProgress, site: SiteView, role: Fetch, now: float) -> PieceRun | None:
         everything = PieceSet.first(progress.piece_count)
@@ -193,6 +212,9 @@ class Filler:
         longest = self._leg.run_pieces(progress)
         takes_over = role.is_takeover
         if not takes_over:
+            silent = self._swarm.silent(role.ambassadors, progress, now=now)
+            for device in self._swarm.doubtful(silent, now=now):
+                self._board.doubt(device)
             run = next_run(
                 me=self._me,
                 ambassadors=role.ambassadors,
@@ -200,7 +222,7 @@ class Filler:
                 wanted=wanted,
                 longest=longest,
                 guard=max(LEAST_GUARD, (self._leg.limit + 1) * longest),
-                silent=self._swarm.silent(role.ambassadors, progress, now=now),
+                silent=silent,
             )
             if run is not None or self._leg.is_busy or not is_stalled(site, now=now, timing=self._timing):
                 return run
@@ -231,6 +253,7 @@ class Filler:
 
     def _observe(self, progress: TransferProgress) -> None:
         self._swarm.observe(progress, now=trio.current_time())
+        self._lan_share.note()
         self._measuring.look(progress, from_origin=self._received.origin + self._received.web)
         lan = self._lan_before + progress.bytes_lan
         self._metrics.received("lan", lan - self._received.lan)

@@ -10,6 +10,7 @@ import trio
 from p2pd.decisions.ambassadors import rank
 from p2pd.decisions.neighbours import Bounds, Plan, SwarmView, plan
 from p2pd.decisions.peer_health import Delivery, Health, drips, is_banned, is_forgiven, struck
+from p2pd.decisions.silence import CHECK_SECONDS, Ears, Offer
 from p2pd.host.latest import first_of
 from p2pd.host.telemetry import log
 from p2pd.ports import Endpoint, Neighbour, Transfer, peer_id_of
@@ -68,6 +69,7 @@ class Introductions:
         self._corruptions: Mapping[bytes, int] = {}
         self._ignored: frozenset[bytes] = frozenset()
         self._watch: _Watch | None = None
+        self._ears, self._mute = Ears(), frozenset[str]()
 
     async def run(self) -> None:
         """Dial, and judge, until cancelled."""
@@ -77,7 +79,8 @@ class Introductions:
                 now = trio.current_time()
                 self._notice(now)
                 self._pardon()
-                seconds = max(min(self._judge_deliveries(now), self._introduce(now)), LEAST_PAUSE)
+                pauses = self._judge_deliveries(now), self._hear_out(now), self._introduce(now)
+                seconds = max(min(pauses), LEAST_PAUSE)
                 await first_of(
                     peers.changed, trusted.changed, here.changed, self._transfer.neighbours_changed, seconds=seconds
                 )
@@ -153,6 +156,19 @@ class Introductions:
             self._watch = _Watch(began=now, bytes_lan=progress.bytes_lan, seen=dict(self._neighbours))
         return self._watch.began + WATCH_SECONDS - now
 
+    def _hear_out(self, now: float) -> float:
+        """Find those who hang: what they offer does not count as long as they do. The seconds until the next look."""
+        progress = self._transfer.progress()
+        offers = {
+            device: Offer(have=peer.have, missing=peer.have - progress.have, bytes_in=peer.bytes_in)
+            for device, peer in self._neighbours.items()
+        }
+        before, self._mute = self._mute, self._ears.mute(offers, now=now)
+        for device in self._mute - before:
+            self._metrics.refused(Reason.PEER_SLOW.value)
+            _log.info("peer is mute", device=device)
+        return CHECK_SECONDS if offers and not progress.is_complete else math.inf
+
     def _introduce(self, now: float) -> float:
         """Dial who is due; the seconds until time alone makes a difference."""
         for device in [d for d in self._dialled_at if self._dialled[d] not in self._endpoints(d)]:
@@ -206,14 +222,14 @@ class Introductions:
             _log.info("peer left alone", device=device, reason=reason, seconds=round(after.banned_until - now, 1))
 
     def _ignore(self, now: float) -> None:
-        """Whoever is banned for what it sent, or is no member of the site: an id is a claim, and costs nothing."""
+        """Whoever is mute, banned for what it sent, or no member of the site: an id is a claim, and costs nothing."""
         strangers = (peer.peer_id for peer in self._transfer.neighbours() if peer.peer_id not in self._by_peer_id)
         banned = (
             peer_id_of(device)
             for device, health in self._health.items()
             if health.reason in _UNTRUSTWORTHY and is_banned(health, now=now)
         )
-        ignored = frozenset((*strangers, *banned))
+        ignored = frozenset((*strangers, *banned, *map(peer_id_of, self._mute)))
         if ignored != self._ignored:
             self._ignored = ignored
             self._transfer.ignore(sorted(ignored))
@@ -224,7 +240,9 @@ class Introductions:
             link, health = Link(is_connected=False), self._health.get(device)
             if device in self._neighbours:
                 neighbour = self._neighbours[device]
-                link = Link(is_connected=True, bytes_in=neighbour.bytes_in, bytes_out=neighbour.bytes_out)
+                reason = Reason.PEER_SLOW if device in self._mute else None
+                sent, received = neighbour.bytes_out, neighbour.bytes_in
+                link = Link(is_connected=True, reason=reason, bytes_in=received, bytes_out=sent)
             elif device not in decided.wanted:
                 link = Link(is_connected=False, reason=Reason.PEER_NOT_NEEDED)
             if health is not None and is_banned(health, now=now):

@@ -61,18 +61,20 @@ class Limiter:
         """Keep to the limits for ever. Ready once they are set for the first time."""
         board = self._board
         trusted, here, carried = board.trusted.watch(), board.here.watch(), board.carried.watch()
-        moving = self._pacer.moving.watch()
+        moving, link = self._pacer.moving.watch(), board.wan_link.watch()
         facts = await self._look()
         task_status.started()
         while True:
             seconds = self._apply(facts)
-            await first_of(trusted.changed, here.changed, carried.changed, moving.changed, seconds=seconds)
+            news = (trusted.changed, here.changed, carried.changed, moving.changed, link.changed)
+            await first_of(*news, seconds=seconds)
             facts = await self._look()
 
     async def _look(self) -> HostFacts:
         here = self._board.here.value
         if self._place is not None and here != self._place:
             self._pacer.forget_link()
+            self._board.wan_link.set(0.0)
         self._place = here
         return await self._looks.look(origin=self._origin_host, hosts=here.hosts)
 
@@ -82,7 +84,7 @@ class Limiter:
         limits = trusted.policy.limits if trusted is not None else Limits()
         now = self._clock.now().astimezone()  # the calendar is that of the people here
         budgets = (limits.budgets, self._own)
-        granted = grant(budgets, now=now, wan_link=self._pacer.link, lan_link=facts.lan_link)
+        granted = grant(budgets, now=now, wan_link=self._wan_link(), lan_link=facts.lan_link)
         allowed = passage((limits.network, self._own_gates), facts)
         yields = all(budget.critical_yields for budget in budgets) or not self._is_urgent()
         # On one link with the LAN's own pieces, their queue would be taken for a person's, and the origin starve.
@@ -95,6 +97,15 @@ class Limiter:
         self._swarm.limit(upload=_whole(up_now), download=_whole(down_now))
         self._tell(allowed.reason, allowed.upload_reason, granted, yields)
         return self._seconds(granted)
+
+    def _wan_link(self) -> float:
+        """The most that is known to fit: what came here, to the site as far as it is seen, or as the schedule says.
+
+        Each is a part of it at least, so that a percentage of it is never more than that of the link.
+        """
+        trusted = self._board.trusted.value
+        rates = trusted.schedule.rates if trusted is not None and trusted.schedule is not None else None
+        return max(self._pacer.link, self._board.wan_link.value, float(rates.wan_bytes_per_s) if rates else 0.0)
 
     def _seconds(self, granted: Grant) -> float:
         if granted.until is None:

@@ -10,6 +10,8 @@ from p2pd.ports import Transfer, TransferProgress, peer_id_of
 from p2pd.services.site import Board
 from signing.report import Measured
 
+NEWS_OF_LINK = 1.1  # times what was known before: budgets are percentages of it
+
 
 class Measuring:
     """One transfer from now on."""
@@ -36,6 +38,8 @@ class Measuring:
             peers=frozenset(progress.peers),
         )
         self._meter.take(now, glance)
+        if self._meter.wan > NEWS_OF_LINK * self._board.wan_link.value:
+            self._board.wan_link.set(self._meter.wan)
 
     def measured(self) -> Measured | None:
         """What was seen by now; None for a transfer that was over too soon."""

@@ -50,6 +50,7 @@ class MetadataKeeper:
         self._turn = trio.Lock()
         self._origin_reached = Latest(False)
         self._hints = Latest(0)
+        self._newest = 0  # timestamp version that the coordinator told of, until it has been asked for
         self._peer_refresh = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -88,6 +89,7 @@ class MetadataKeeper:
                 continue
             if failures or newest > version:
                 failures = 0
+                self._newest = newest
                 self._peer_refresh.cancel()  # what the origin has is newer, and seconds matter in a recall
                 self._hint()
                 await self._wait_for_version(newest)
@@ -140,7 +142,8 @@ class MetadataKeeper:
     async def _refresh_from_origin(self) -> bool:
         """Whether all was there, so that the next refresh may wait for a hint."""
         async with self._turn:
-            trusted = await self._fetch(FromOrigin())
+            newest, self._newest = self._newest, 0  # if what is told of it is of no use, the files themselves may be
+            trusted = await self._fetch(FromOrigin(newest=0 if self._has(newest) else newest))
             if trusted is not None:
                 self._accept(trusted)
             self._origin_reached.set(trusted is not None)  # in our turn, so that no peer is asked in between

@@ -39,6 +39,7 @@ class AgentMetrics:
             ["product", "state"],
             registry=registry,
         )
+        self._states: dict[str, InstallState] = {}
         self._expiry = Gauge(
             "p2pd_metadata_expiry_timestamp_seconds",
             "When signed metadata expires, by TUF role",
@@ -66,8 +67,12 @@ class AgentMetrics:
 
     def release_state(self, product: str, state: InstallState) -> None:
         """Say which state a product's attempt is in now."""
-        for other in InstallState:
-            self._state.labels(product, other.value).set(1 if other is state else 0)
+        before = self._states.get(product)
+        if before is not None and before is not state:
+            self._state.remove(product, before.value)
+        if before is not state:
+            self._states[product] = state
+            self._state.labels(product, state.value).set(1)
 
     def metadata_expiry(self, role: str, unix: float) -> None:
         """Say when a role's metadata expires."""

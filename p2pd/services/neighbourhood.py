@@ -9,7 +9,7 @@ goes first, since the others may be where it was before; of those where it showe
 ends to choose alike. An announcement that is said anew, or under a new name, moves no place ahead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -42,6 +42,10 @@ class Neighbourhood:
     def peers(self) -> Mapping[str, Peer]:
         """The newest announcement of each recognised device, with all places where it can be dialled."""
         return {device: _united([self._members[name] for name in here]) for device, here in self._instances.items()}
+
+    def instances(self, device: str) -> Collection[str]:
+        """The names of its announcements."""
+        return tuple(self._instances.get(device, ()))
 
     def see(self, sighting: Sighting, now: float) -> bool:
         """Take in a new or changed announcement; whether `peers` may have changed."""
@@ -123,7 +127,9 @@ def _peer(sighting: Sighting, recognised: Recognised, seen_at: float) -> Peer:
         endpoint=sighting.endpoint,
         mirror=Endpoint(host=host, port=sighting.mirror_port) if sighting.mirror_port else None,
         info_hashes=recognised.info_hashes,
+        whole=recognised.whole,
         has_other_state=recognised.has_other_state,
         tags=sighting.tags,
         seen_at=seen_at,
+        is_aside=recognised.is_aside,
     )

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import trio
 
-from p2pd.decisions.request_window import LOOK_SECONDS, MOST_REQUESTS, RequestWindow
+from p2pd.decisions.request_window import LOOK_SECONDS, MOST_REQUESTS, RequestWindow, is_short
 from p2pd.decisions.stripes import PieceRun
 from p2pd.host.backoff import restart_delay
 from p2pd.host.telemetry import log
@@ -18,6 +18,7 @@ from signing.reasons import Reason
 
 FIRST_RUN_BYTES = 2**19  # of one request, before the origin's pace is known
 LONGEST_RUN_BYTES = 8 * 2**20
+LEAD_SECONDS = 0.1  # before one request ends the next begins, so that the link is never idle between them
 RUN_SECONDS = 1.0  # one request is to take: long against its round trip, short enough to lose or hand over
 
 _log = log("origin_leg")
@@ -40,6 +41,7 @@ class OriginLeg:
         is_missing: Callable[[int], bool],
         sharing: OriginSharing,
         severity: Severity,
+        round_trip: Callable[[], float | None],
     ) -> None:
         self._sha256 = sha256
         self._transfer = transfer
@@ -47,10 +49,12 @@ class OriginLeg:
         self._on_bytes = on_bytes
         self._on_piece = on_piece
         self._is_missing = is_missing
+        self._round_trip = round_trip
         self._requests = 0
+        self._ending = 0  # of those, that will be over in a moment
         self._under_way = NO_PIECES
         self._share = sharing.join(severity, on_room=self._stir)
-        self._window = RequestWindow(limit=sharing.most_requests)
+        self._window = RequestWindow(limit=1 if is_short(round_trip()) else sharing.most_requests)
         self._bytes = 0  # since `_full_since`
         self._full_since: float | None = None  # as many requests as allowed were under way
         self._failures = 0
@@ -62,7 +66,7 @@ class OriginLeg:
     @property
     def has_room(self) -> bool:
         """Whether one more request may begin; asking for it says that it is wanted."""
-        if self._requests >= self._window.limit or trio.current_time() < self.again_at:
+        if self._requests - self._ending >= self._window.limit or trio.current_time() < self.again_at:
             return False
         return self._share.may_begin(self._window.limit)
 
@@ -122,12 +126,14 @@ class OriginLeg:
 
     def look(self, now: float) -> None:
         """Adapt the number of requests to what they bring; to be called after requests have ended and begun."""
-        if self._requests < self._window.limit:
+        if self._requests - self._ending < self._window.limit:
             self._full_since = None
         elif self._full_since is None:
             self._full_since, self._bytes = now, 0
         elif now >= self._full_since + LOOK_SECONDS:
-            self._window = self._window.after(self._bytes / (now - self._full_since), now=now)
+            self._window = self._window.after(
+                self._bytes / (now - self._full_since), now=now, round_trip=self._round_trip()
+            )
             self._full_since = None
 
     def begin(self, run: PieceRun) -> None:
@@ -138,8 +144,9 @@ class OriginLeg:
 
     async def bring(self, run: PieceRun, progress: TransferProgress) -> None:
         """Make one request that was begun, and hand its pieces over as they come."""
+        ending = _Ending(self._begin_ending)
         try:
-            await self._request(run, progress)
+            await self._request(run, progress, ending)
         except OriginFailure as failure:
             self.failure = failure.reason
             if trio.current_time() >= self.again_at:  # requests that fail together are one failure
@@ -151,10 +158,18 @@ class OriginLeg:
         finally:
             self._requests -= 1
             self._under_way -= run.pieces
-            self._share.end()
+            if ending.has_begun:
+                self._ending -= 1
+            else:
+                self._share.end()
             self._news.set()
 
-    async def _request(self, run: PieceRun, progress: TransferProgress) -> None:
+    def _begin_ending(self) -> None:
+        self._ending += 1
+        self._share.end()
+        self._news.set()
+
+    async def _request(self, run: PieceRun, progress: TransferProgress, ending: "_Ending") -> None:
         piece, end = run.first, run.first + run.count
         buffer = bytearray(self._partial.pop(piece, b""))
         start = piece * progress.piece_bytes + len(buffer)
@@ -165,6 +180,7 @@ class OriginLeg:
                     self._on_bytes(self._origin.source, len(chunk))
                     self._bytes += len(chunk)
                     self._share.charge(len(chunk))
+                    ending.note(len(chunk), length)
                     buffer += chunk
                     while piece < end and len(buffer) >= (size := _piece_size(piece, progress)):
                         data = bytes(memoryview(buffer)[:size])
@@ -186,6 +202,24 @@ class OriginLeg:
         if not await self._transfer.add_piece(piece, data):
             raise OriginFailure(Reason.ORIGIN_REFUSED, f"piece {piece} from the origin has the wrong hash")
         self._on_piece(piece, before)
+
+
+class _Ending:
+    """Sees when a request is about to end, by the pace of what it has brought; calls `begin` then, once."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
+        self._began = trio.current_time()
+        self._received = 0
+        self.has_begun = False
+
+    def note(self, count: int, length: int) -> None:
+        """So many bytes more have come, of a request for `length` bytes."""
+        self._received += count
+        elapsed = trio.current_time() - self._began
+        if not self.has_begun and (length - self._received) * elapsed <= LEAD_SECONDS * self._received:
+            self.has_begun = True
+            self._begin()
 
 
 def _piece_size(piece: int, progress: TransferProgress) -> int:

@@ -199,6 +199,7 @@ class Releases:
             still_wanted=partial(self._still_wanted, manifest.product, sha256),
             installed=partial(self._installed, manifest.product),
             no_delta=delta_refusal(before, sha256),
+            manifest=verified,
         )
         self._running[manifest.product] = run
         nursery.start_soon(self._see_through, run, run.begin)

@@ -2,9 +2,10 @@
 """Tells the coordinator what became of every release, through a spool on disk that outlives any outage.
 
 How an attempt ends, and that it goes back, is durable before anything else happens, and told for certain. Of the
-states on the way only the newest is told, at most once in GATHER_SECONDS: a thousand products that pass through six
-states each are a few requests, and while the coordinator is away they take no room in the spool. A crash may lose
-such a state; the attempt is then resumed, or judged anew, and says where it stands.
+states on the way only the newest is told, GATHER_SECONDS after the first, and one of thousands of products
+PASSING_SECONDS after the one before: products that pass through six states each cost a report or two, a small release
+none before it is on probation, and while the coordinator is away they take no room in the spool. A crash may lose such
+a state; the attempt is then resumed, or judged anew, and says where it stands.
 """
 
 import math
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import trio
 
 from p2pd.host.backoff import restart_delay
-from p2pd.host.latest import Latest
+from p2pd.host.latest import Latest, first_of
 from p2pd.host.telemetry import log
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports_control import Attempt, Coordinator, CoordinatorUnavailable, Refused, Spool, StorageFailed
@@ -29,7 +31,8 @@ from signing.report import InstallState, Measured, Report
 BATCH = 100  # the coordinator takes no more at once
 RETRY_BATCH = 10  # after a failure: a proxy may bound the size of requests more tightly
 RETRY_CAP_SECONDS = 60.0
-GATHER_SECONDS = 1.0  # between requests that are not full; the first after a silence goes at once
+GATHER_SECONDS = 1.0  # between requests that are not full; an end after a silence goes at once
+PASSING_SECONDS = 0.04  # for each state on the way that is told; an end waits for none of them
 
 _log = log("reporting")
 
@@ -77,7 +80,9 @@ class Reporter:
         self._metrics = metrics
         self._passing: dict[str, _Told] = {}  # by manifest: states that others will follow, not spooled yet
         self._news = Latest(0)
+        self._ends = Latest(0)
         self._sent_at = -math.inf
+        self._passing_from = -math.inf  # when states on the way may be told again
         self._renumbered_from: float = math.inf  # once in a process: what is above is not renumbered again
 
     async def report(self, attempt: Attempt) -> None:
@@ -91,6 +96,7 @@ class Reporter:
             self._passing[attempt.manifest_sha256] = told
         else:
             await self._store_end(told)
+            self._ends.set(self._ends.value + 1)
         self._news.set(self._news.value + 1)
         with suppress(StorageFailed):  # the report is stored all the same
             await self._count()
@@ -98,7 +104,7 @@ class Reporter:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send whatever is to be told, for ever."""
         task_status.started()
-        news, failures = self._news.watch(), 0
+        news, ends, failures = self._news.watch(), self._ends.watch(), 0
         while True:
             try:
                 is_empty = not await self._send_oldest(BATCH if failures == 0 else RETRY_BATCH)
@@ -110,16 +116,18 @@ class Reporter:
                 await trio.sleep(restart_delay(failures, cap_seconds=RETRY_CAP_SECONDS))
             else:
                 failures = 0
-                if is_empty:
+                if is_empty and self._passing:
+                    await first_of(ends.changed, seconds=max(0.0, self._passing_from - trio.current_time()))
+                elif is_empty:
                     await news.changed()
 
     async def _send_oldest(self, most: int) -> bool:
         """Whether there was anything to send."""
-        waiting = await self._count()
-        if 0 < waiting < most:
-            await trio.sleep_until(self._sent_at + GATHER_SECONDS)
+        await self._count()
+        if 0 < await self._spool.count() + (len(self._passing) if self._may_pass else 0) < most:
+            await self._gather()
         batch = await self._spool.oldest(most)
-        if len(batch) < most and self._passing:
+        if len(batch) < most and self._passing and self._may_pass:
             await self._spool_passing(most - len(batch))
             batch = await self._spool.oldest(most)
         if not batch:
@@ -141,6 +149,17 @@ class Reporter:
         await self._count()
         return True
 
+    @property
+    def _may_pass(self) -> bool:
+        return trio.current_time() >= self._passing_from
+
+    async def _gather(self) -> None:
+        """Wait for what may come to be told along with, or in place of, what is waiting."""
+        ends = self._ends.watch()
+        if await self._spool.count() == 0:
+            await first_of(ends.changed, seconds=GATHER_SECONDS)
+        await trio.sleep_until(self._sent_at + GATHER_SECONDS)
+
     async def _store_end(self, told: _Told) -> None:
         """What was to be told before it is outdated, and must not get a higher number."""
         outdated = self._passing.pop(told.attempt.manifest_sha256, None)
@@ -153,7 +172,9 @@ class Reporter:
 
     async def _spool_passing(self, most: int) -> None:
         """Under the numbers that they are sent with: none may be used twice. What is newer meanwhile stays."""
-        chosen = dict(list(self._passing.items())[:most])
+        chosen = dict(islice(self._passing.items(), most))
+        # Gathering follows: a handful waits for that alone.
+        self._passing_from = trio.current_time() + PASSING_SECONDS * len(chosen) - GATHER_SECONDS
         await self._spool.append(*map(self._numbered, chosen.values()))
         for manifest, told in chosen.items():
             if self._passing.get(manifest) is told:

@@ -19,9 +19,13 @@ async def rest(
     board: Board,
     give_back: Callable[[], Awaitable[None]],
     *,
+    received: Callable[[], int],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Call `give_back` after the start and after each time of activity; runs until cancelled."""
+    """Call `give_back` after the start and after each time of activity; runs until cancelled.
+
+    `received` counts payload bytes: while it grows there is no rest.
+    """
     trusted, carried, why = board.trusted.watch(), board.carried.watch(), board.why.watch()
     task_status.started()
 
@@ -30,7 +34,8 @@ async def rest(
 
     while True:
         for pause in (QUIET_SECONDS, SETTLED_SECONDS):
-            if await first_of(news, seconds=pause):
+            before = received()
+            if await first_of(news, seconds=pause) or received() != before:
                 break  # from the beginning
             await give_back()
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from p2pd.decisions.eligibility import Refusal
 from p2pd.decisions.network_gates import Passage
-from p2pd.host.latest import Latest
+from p2pd.host.latest import Latest, LatestEntries
 from p2pd.ports import Endpoint
 from p2pd.ports_control import Trusted
 from p2pd.ports_network import Whereabouts
@@ -37,9 +37,11 @@ class Peer:
     endpoints: tuple[Endpoint, ...] = ()
     mirror: Endpoint | None
     info_hashes: frozenset[str]
+    whole: frozenset[str] = frozenset()  # those of `info_hashes` that it has all pieces of
     has_other_state: bool
     tags: frozenset[bytes]
     seen_at: float = field(compare=False)
+    is_aside: bool = False  # it says that it brings the site nothing from the origin now
 
     def __post_init__(self) -> None:
         if not self.endpoints:
@@ -84,11 +86,15 @@ class Board:
     peers: Latest[Mapping[str, Peer]] = field(default_factory=lambda: Latest[Mapping[str, Peer]]({}))
     listening_since: Latest[float] = field(default_factory=lambda: Latest(math.inf))  # to the LAN, by trio's clock
     passage: Latest[Passage] = field(default_factory=lambda: Latest(Passage()))  # by the network and power of now
-    sharers: int = 1  # how many endpoints of the site fetch from the origin, this one among them
+    fetching: dict[str, frozenset[str]] = field(default_factory=dict)  # who may fetch from the origin, by payload
+    wan_link: Latest[float] = field(default_factory=lambda: Latest(0.0))  # bytes/s that the site was seen to get
     origin_round_trip: Callable[[], float | None] = lambda: None  # seconds; asks the pacer of downloads
+    doubt: Callable[[str], None] = lambda _: None  # asks on the LAN whether a device is still there; set by discovery
     carried: Latest[frozenset[str]] = field(default_factory=lambda: Latest[frozenset[str]](frozenset()))
+    complete: Latest[frozenset[str]] = field(default_factory=lambda: Latest[frozenset[str]](frozenset()))
     links: Latest[Mapping[str, Mapping[str, Link]]] = field(  # by info-hash and device
         default_factory=lambda: Latest[Mapping[str, Mapping[str, Link]]]({})
     )
     latency: dict[str, float] = field(default_factory=dict)  # seconds to each device that was ever measured
-    why: Latest[Mapping[str, Why]] = field(default_factory=lambda: Latest[Mapping[str, Why]]({}))
+    why: LatestEntries[str, Why] = field(default_factory=LatestEntries[str, Why])
+    installer_waiters: int = 0  # how many wait for p2pd-install to come back

@@ -35,10 +35,14 @@ from signing.verified import VerifiedManifest
 MAX_CARRIED = 20_000  # what schedules can offer at once, twice; a few hundred bytes of memory each
 BUSY_SECONDS = 2.0  # before a peer that could not wait with us is asked for the same again
 MOST_QUESTIONS = 3  # to one peer at once that may wait: what is wanted later need not wait for what is wanted already
-GATHER_SECONDS = 0.02  # before deciding, so that what is wanted at once is asked for at once
+GATHER_SECONDS = 0.02  # before deciding, so that what is wanted at once is asked for at once;
+MOST_GATHER_SECONDS = 0.2  # and as long as more keeps coming
 ORIGIN_REQUESTS = 4  # at once: as many connections, and no round trip shows
-ORIGIN_BATCH = 32  # payloads from the origin between two looks at who else may have them
+ORIGIN_BATCH = 32  # payloads from the origin between two looks at who else may have them,
+KEPT_TOGETHER = 8  # so many of them in one turn of the disk, unless
+KEEP_SECONDS = 0.2  # pass before they have come
 
+_SMALL = "small payloads"  # the one key for all of them on the board
 _SEVERITIES = tuple(Severity)  # least first
 
 _log = log("small payloads")
@@ -120,6 +124,7 @@ class SmallPayloads:
         self._missing: dict[str, SmallCarriage] = {}  # those for which nobody is being asked now
         self._urgent: set[SmallCarriage] = set()  # critical ones, until the next look after they finished
         self._asking: Counter[tuple[str, bool]] = Counter()
+        self._me = identity.device
         self._from_origin = 0
         self._failures, self._origin_again_at = 0, -math.inf
         self._news = Latest(0)
@@ -132,10 +137,20 @@ class SmallPayloads:
             task_status.started()
             while True:
                 if not self._missing:
+                    if not self._from_origin:
+                        self._board.fetching.pop(_SMALL, None)
                     await news.changed()
-                await trio.sleep(GATHER_SECONDS)
+                await self._gather()
                 pause = self._hand_out(nursery)
                 await first_of(news.changed, peers.changed, trusted.changed, passage.changed, seconds=pause)
+
+    async def _gather(self) -> None:
+        """Let what is wanted at the same time come together: a question costs the same for one and for hundreds."""
+        ends = trio.current_time() + MOST_GATHER_SECONDS
+        known = -1
+        while known != len(self._missing) and trio.current_time() < ends:
+            known = len(self._missing)
+            await trio.sleep(GATHER_SECONDS)
 
     def carry(self, release: SmallRelease) -> SmallCarriage:
         """Begin to carry a payload, or go on. Never blocks. One that failed is begun anew."""
@@ -215,6 +230,7 @@ class SmallPayloads:
         questions: dict[tuple[str, bool], list[tuple[SmallCarriage, float]]] = defaultdict(list)
         from_origin: list[SmallCarriage] = []
         pause = self._site.seconds_to_next_pardon(now)
+        firsts: set[str] = set()
         for carriage in sorted(self._missing.values(), key=_urgency):
             carriage.forget_old(now)
             sha256, lacked, busy = carriage.release.manifest.sha256, carriage.lacked, frozenset(carriage.busy)
@@ -224,6 +240,7 @@ class SmallPayloads:
             alike = (carriage.stripe, self._site.ring_key(sha256), frozenset(lacked.items()), busy, moved)
             if alike not in decided:
                 view = self._site.view(carriage.stripe, sha256, wanted_since=carriage.wanted_since)
+                firsts.add(view.live[0])
                 decided[alike] = choose_source(view, lacked=lacked, busy=busy, now=now, timing=self._timing)
             source = decided[alike]
             if lacked:
@@ -246,6 +263,7 @@ class SmallPayloads:
             else:
                 self._say(carriage, source.reason)
                 from_origin.append(carriage)
+        self._board.fetching[_SMALL] = frozenset((*firsts, self._me) if from_origin else firsts)
         return _Plan(questions=questions, from_origin=from_origin, pause=max(pause, 0.01))
 
     async def _ask(self, device: str, may_wait: bool, question: Sequence[tuple[SmallCarriage, float]]) -> None:
@@ -293,12 +311,9 @@ class SmallPayloads:
     async def _bring(self, batch: Sequence[SmallCarriage]) -> None:
         """Get some payloads from the origin, one after the other over one connection."""
         try:
-            for carriage in batch:
-                if carriage.finished.is_set():
-                    continue  # dropped meanwhile
-                data = await self._download(carriage)
-                await self._keep({carriage.digest: data}, {carriage.digest: carriage}, source=self._origin.source)
-                self._failures = 0
+            done = 0
+            while done < len(batch):
+                done += await self._bring_some(batch[done : done + KEPT_TOGETHER])
         except OriginFailure as failure:
             self._failures += 1
             self._origin_again_at = trio.current_time() + restart_delay(self._failures)
@@ -308,6 +323,24 @@ class SmallPayloads:
         finally:
             self._from_origin -= 1
             self._put_back(batch)
+
+    async def _bring_some(self, few: Sequence[SmallCarriage]) -> int:
+        """As many as a moment brings; what has come is kept in one turn of the disk, whatever becomes of the next.
+
+        How many of `few` need not be brought any more.
+        """
+        brought: dict[str, bytes] = {}
+        ends, done = trio.current_time() + KEEP_SECONDS, 0
+        try:
+            while done < len(few) and trio.current_time() < ends:
+                if not few[done].finished.is_set():  # or it was dropped meanwhile
+                    brought[few[done].digest] = await self._download(few[done])
+                    self._failures = 0
+                done += 1
+        finally:  # also when the origin fails
+            good = {carriage.digest: carriage for carriage in few if carriage.digest in brought}
+            await self._keep(brought, good, source=self._origin.source)
+        return done
 
     async def _download(self, carriage: SmallCarriage) -> bytes:
         content, buffer = carriage.release.transport.content, bytearray()

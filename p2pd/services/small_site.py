@@ -67,7 +67,7 @@ class SmallSite:
         if key not in self._ranked:
             self._ranked[key] = rank(rank_key(stripe), self._eligible(manifest_sha256))
         me, ranked = self._identity.device, self._ranked[key]
-        live = tuple(device for device in ranked if device == me or self.can_ask(device, now))
+        live = tuple(sorted((d for d in ranked if d == me or self.can_ask(d, now)), key=self._stands_aside))
         if key not in self._first or live[0] != self._first[key][0]:
             self._first[key] = live[0], now  # whoever has just come to be the first has not been silent yet
         return StripeView(
@@ -78,6 +78,13 @@ class SmallSite:
             listening_since=self._listening_since(now),
             last_progress=max(self._moved_at[stripe], self._first[key][1], wanted_since),
         )
+
+    def _stands_aside(self, device: str) -> bool:
+        """Whether it brings the site nothing from the origin now: then it comes after all who may."""
+        if device == self._identity.device:
+            return not self._board.passage.value.serves_the_site
+        peer = self.peer(device)
+        return peer is not None and peer.is_aside
 
     def moved(self, stripe: int) -> None:
         """Others have brought something of the stripe."""

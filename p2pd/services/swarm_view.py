@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from p2pd.decisions.ambassadors import SiteView, Timing, peers_are_trusted, rank
 from p2pd.decisions.eligibility import ring_is_open
+from p2pd.decisions.silence import Fronts
 from p2pd.decisions.stripes import divide
 from p2pd.piece_set import NO_PIECES, PieceSet
 from p2pd.ports import TransferProgress, peer_id_of
@@ -20,6 +21,7 @@ from signing.schedule import Member
 
 PACE_SECONDS = 1.0  # between two notes of what peers have sent
 EXPECTED_SECONDS = 10.0  # how long an announcement counts as a life sign before a handshake must have followed
+DOUBT_AGAIN_SECONDS = 20.0  # it answered then
 JOIN_SECONDS = 4.0  # how long one who is on the LAN may take to hear of a release that we have just heard of
 
 
@@ -43,13 +45,13 @@ class SwarmView:
         self._brought = NO_PIECES  # pieces that are here from the origin …
         self._introduced = NO_PIECES  # … and those of them that no peer had
         self._others_have, self._others_offered, self._others_moved_at = 0, 0, began
-        self._first = ""  # in rank, of those that live
+        self._first = ""  # in rank, of those that live and fetch
         self._served_at = began  # when peers last sent something, or had nothing to send
         self._bytes_lan = 0
         self._paces: deque[tuple[float, int]] = deque()  # of bytes from peers, while they offer something
         self._had_it_before = self._announcing()
-        self._divided: tuple[str, ...] = ()
-        self._fronts: dict[str, tuple[int, float]] = {}  # by ambassador: the next piece of its stripe, and since when
+        self._fronts = Fronts()
+        self._doubted_at: dict[str, float] = {}
 
     def bring(self, piece: int, before: TransferProgress) -> None:
         """A piece came from the origin: no sign of life of anybody else's. `before` is the progress without it."""
@@ -57,6 +59,11 @@ class SwarmView:
             self._brought |= PieceSet(1 << piece)
             if piece not in before.peers_have:
                 self._introduced |= PieceSet(1 << piece)
+
+    @property
+    def introduced(self) -> PieceSet:
+        """The pieces that came to the peers through this endpoint."""
+        return self._introduced
 
     def observe(self, progress: TransferProgress, *, now: float) -> None:
         """Note when others last moved anything."""
@@ -96,21 +103,25 @@ class SwarmView:
         return (self._bytes_lan - count) / (now - began)
 
     def silent(self, ambassadors: tuple[str, ...], progress: TransferProgress, *, now: float) -> frozenset[str]:
-        """Those who have not brought the next piece of their stripe for a stall; who helps them begins at its end."""
-        here = progress.have | progress.peers_have
-        if ambassadors != self._divided:
-            self._divided, self._fronts = ambassadors, {}
-        for device, stripe in divide(ambassadors, progress.piece_count).stripes.items():
-            left = stripe - here
-            front = left.lowest if left else progress.piece_count
-            if front != self._fronts.get(device, (-1, now))[0]:
-                self._fronts[device] = front, now
-        return frozenset(device for device, (_, since) in self._fronts.items() if now - since >= self._timing.stall)
+        """Those who owe the next piece of their stripe for too long; who helps them begins at its end."""
+        stripes = divide(ambassadors, progress.piece_count).stripes
+        self._fronts.look(stripes, progress.have | progress.peers_have, now=now)
+        return self._fronts.silent(me=self._me, now=now, stall=self._timing.stall)
+
+    def doubtful(self, silent: frozenset[str], *, now: float) -> frozenset[str]:
+        """Those of the silent ones that only their announcement speaks for, if they were not doubted a while ago.
+
+        Its neighbours see within seconds that an ambassador is gone. Everybody else would go on to divide with it.
+        """
+        unseen = silent - self._connected
+        found = {device for device in unseen if now >= self._doubted_at.get(device, -math.inf) + DOUBT_AGAIN_SECONDS}
+        self._doubted_at |= dict.fromkeys(found, now)
+        return frozenset(found)
 
     def excuse(self, *, now: float) -> None:
         """The origin fails us, and most likely everybody: silence says nothing of the others."""
         self._others_moved_at = now
-        self._fronts = {device: (front, now) for device, (front, _) in self._fronts.items()}
+        self._fronts.excuse(now=now)
 
     def site(self, progress: TransferProgress, *, now: float) -> SiteView:
         """The view of now."""
@@ -119,19 +130,24 @@ class SwarmView:
         for device in self._connected - connected:
             self._lost_at[device] = now
         self._connected = connected
-        expected, carriers = self._announced(now)
+        expected, carriers, whole = self._announced(now)
+        passage = self._board.passage.value
         view = SiteView(
             me=self._me,
             ranked=self._ranked,
             connected=connected,
             expected=expected,
             carriers=carriers,
+            whole=whole,
             listening_since=self._listening_since,
             began=self._began,
             last_progress=self._others_moved_at,
+            aside=self._aside(),
+            barred=passage.reason if not passage.may_fetch else None,
         )
-        if view.live[0] != self._first:  # whoever has just come to be the first has not been silent yet
-            self._first, self._others_moved_at = view.live[0], now
+        first = next(iter(view.fetchers), "")
+        if first != self._first:  # whoever has just come to be the first has not been silent yet
+            self._first, self._others_moved_at = first, now
             return self.site(progress, now=now)
         return view
 
@@ -140,15 +156,20 @@ class SwarmView:
         """A LAN that cannot be listened to at all must not keep a patch waiting for it."""
         return min(self._board.listening_since.value, self._began + self._timing.settle)
 
-    def _announced(self, now: float) -> tuple[Mapping[str, float], frozenset[str]]:
-        """Who is on the LAN without being connected: until when that counts, and who of them may have all pieces."""
+    def _announced(self, now: float) -> tuple[Mapping[str, float], frozenset[str], frozenset[str]]:
+        """Who is on the LAN without being connected: until when that counts, and who of them may have pieces.
+
+        And who of all says that it has all pieces.
+        """
         expected: dict[str, float] = {}
-        carriers = set()
+        carriers, whole = set(), set()
         links = self._board.links.value.get(self._info_hash, {})
         if now < self._listening_since + self._timing.settle:
             self._had_it_before |= self._announcing()
         for device in self._ranked:
             peer = self._board.peers.value.get(device)
+            if peer is not None and device in self._connected and self._info_hash in peer.whole:
+                whole.add(device)
             if peer is None or device in self._connected or peer.seen_at <= self._lost_at.get(device, -1.0):
                 continue
             carries = self._info_hash in peer.info_hashes
@@ -163,7 +184,16 @@ class SwarmView:
             expected[device] = until
             if carries and device in self._had_it_before:
                 carriers.add(device)
-        return expected, frozenset(carriers)
+            if self._info_hash in peer.whole and until < math.inf:
+                whole.add(device)
+        return expected, frozenset(carriers), frozenset(whole)
+
+    def _aside(self) -> frozenset[str]:
+        """Those who bring the site nothing from the origin now, as they say; and as we know of ourselves."""
+        aside = {peer.device for peer in self._board.peers.value.values() if peer.is_aside}
+        if not self._board.passage.value.serves_the_site:
+            aside.add(self._me)
+        return frozenset(aside)
 
     def _announcing(self) -> frozenset[str]:
         peers = self._board.peers.value.values()

@@ -18,6 +18,9 @@ from p2pd.host.telemetry import log
 from p2pd.ports import ReceiveWindow
 
 TICK_SECONDS = 0.05
+LATE_SECONDS = (
+    0.02  # a look that comes so late, for want of a processor, finds bytes that waited for us, not for people
+)
 REST_SECONDS = 1.0  # without any download, after which the next begins like the first
 SUSTAINED_SECONDS = 2.0  # a rate that lasted so long is one of the link's
 LEAST_BUFFER = 4_096  # bytes unread on a connection that is throttled; one TCP segment fits twice
@@ -51,7 +54,8 @@ class Pacer:
         self._drained_at: float | None = None  # when what was in flight before throttling has come
         self._tokens, self._filled_at = 0.0, 0.0
         self._sustained, self._sustained_since = 0, 0.0
-        self.link = 0.0  # bytes per second: the most that the whole site was seen to receive
+        self._is_late = False  # the look of this moment
+        self.link = 0.0  # bytes per second: the most that this endpoint was seen to receive
 
     @property
     def stance(self) -> Stance | None:
@@ -120,7 +124,9 @@ class Pacer:
                 self.moving.set(True)
                 self._sustained, self._sustained_since = 0, trio.current_time()
             self._steer()
-            await trio.sleep(TICK_SECONDS)
+            due = trio.current_time() + TICK_SECONDS
+            await trio.sleep_until(due)
+            self._is_late = trio.current_time() > due + LATE_SECONDS
 
     def _steer(self) -> None:
         now = trio.current_time()
@@ -134,6 +140,7 @@ class Pacer:
                 round_trip=round_trip,
                 received=received,
                 connections=max(1, len(self._downloads)),
+                is_late=self._is_late,
             )
             pace = self._observe(self._yielding, sample)
         budget = self._budget / self._ambassadors if self._budget is not None else None
@@ -187,7 +194,7 @@ class Pacer:
         self._sustained += received
         seconds = now - self._sustained_since
         if seconds >= SUSTAINED_SECONDS:
-            self.link = max(self.link, self._sustained / seconds * self._ambassadors)
+            self.link = max(self.link, self._sustained / seconds)
             self._sustained, self._sustained_since = 0, now
 
     def _throttle(self, rate: float | None, now: float, round_trip: float) -> None:

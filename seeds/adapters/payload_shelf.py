@@ -50,11 +50,18 @@ class PayloadShelf:
                 raise
             sync_directory(self._staged)
 
-    def serve(self, content: Content) -> None:
-        """Put a staged file where it is served, hashed again. Doing so twice changes nothing.
+    def serve(self, *contents: Content) -> None:
+        """Put staged files where they are served, hashed again. Doing so twice changes nothing.
 
-        Raises ContentMismatch, or BadInput when neither place has it.
+        Raises ContentMismatch, or BadInput when neither place has one of them; those before it are served then.
         """
+        for content in contents:
+            self._serve(content)
+        if contents:
+            with _refused(self._served):
+                sync_directory(self._served)
+
+    def _serve(self, content: Content) -> None:
         served, staged = self._served / content.sha256, self._staged / content.sha256
         with _refused(served):
             if served.is_file():
@@ -64,7 +71,6 @@ class PayloadShelf:
                 raise BadInput(content.sha256, "the transport file is gone", "build the release again")
             _verify(staged, content)
             staged.rename(served)
-            sync_directory(self._served)
 
     def find(self, content: Content) -> Path | None:
         """Where a served file lies, not verified; None when it does not."""

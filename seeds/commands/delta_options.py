@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from seeds.commands.patch_views import size_text, standing_releases
+from p2pd.host.byte_counts import in_bytes
+from seeds.commands.patch_views import standing_releases
 from seeds.services.deltas import DeltaOutcome, choose_bases
 from signing.manifest import MAX_DELTAS, Manifest
 from signing.repository import Repository
@@ -53,7 +54,7 @@ def show_outcomes(console: Console, outcomes: Sequence[DeltaOutcome]) -> None:
         return
     table = Table("base", "delta", "of the full", "note")
     for outcome in outcomes:
-        size = "-" if outcome.size is None else size_text(outcome.size)
+        size = "-" if outcome.size is None else in_bytes(outcome.size)
         share = "-" if outcome.size is None else f"{outcome.size / outcome.full_size:.1%}"
         note = f"no delta: {outcome.reason}" if outcome.size is None else ""
         table.add_row(outcome.base, size, share, escape(note))
@@ -70,5 +71,5 @@ def show_transports(console: Console, facts: Mapping[str, Any]) -> None:
         size = way["content"]["size"]
         base = way.get("base")
         upon = "-" if base is None else way.get("base_version") or f"payload {base['sha256'][:12]}"
-        table.add_row(way["codec"], size_text(size), f"{size / full_size:.1%}", escape(upon))
+        table.add_row(way["codec"], in_bytes(size), f"{size / full_size:.1%}", escape(upon))
     console.print(table)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import trio
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -46,7 +45,7 @@ def remove(session: Session, name: str, why: str, *, as_json: bool) -> None:
         fleet = session.fleet()
         with Store(fleet.database) as store:
             removed = remove_device(store, name, who=who(), why=why, now=int(now().timestamp()))
-        served = trio.run(poke_coordinator, fleet.control_socket)
+        served = poke_coordinator(fleet.control_socket)
     facts = {**_describe(removed), "why": why, "served": served}
 
     def for_people() -> None:

@@ -132,7 +132,7 @@ def apply_policy(
         stage_policy(repository, wanted, now=now())
         sign_role(fleet, repository, "policies", secret)
         publish_role(fleet, repository, "policies", online, now=now())
-        served = trio.run(poke_coordinator, fleet.control_socket)
+        served = poke_coordinator(fleet.control_socket)
     facts = {"version": wanted.version, "served": served}
     show(as_json, facts, lambda: session.console.print(f"policy version {wanted.version} is in force"))
 

@@ -2,17 +2,14 @@
 """What `p2pctl patch list` and `show` print."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from p2pd.host.atomic_file import read_bounded
-from p2pd.host.torrent_file import MAX_TORRENT_BYTES, read_torrent
+from p2pd.host.byte_counts import in_bytes
 from signing.codec import decode
-from signing.errors import BadInput
 from signing.manifest import Manifest
 from signing.recall import RECALL_TARGET, RecallList
 from signing.repository import Repository
@@ -55,8 +52,8 @@ def list_for_people(console: Console, releases: Sequence[Mapping[str, Any]]) -> 
             release["version"],
             str(release["release_counter"]),
             release["severity"],
-            size_text(release["payload"]["size"]),
-            size_text(min(transport["content"]["size"] for transport in release["transports"])),
+            in_bytes(release["payload"]["size"]),
+            in_bytes(min(transport["content"]["size"] for transport in release["transports"])),
             release["state"],
         )
     console.print(table)
@@ -70,25 +67,6 @@ def show_manifest(console: Console, facts: Mapping[str, Any]) -> None:
     for name, value in _lines("", facts):
         table.add_row(name, escape(value))
     console.print(table)
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """A manifest or torrent file. Raises BadInput when it is neither, or damaged."""
-    try:
-        data = read_bounded(path, MAX_TORRENT_BYTES)
-    except OSError as problem:
-        raise BadInput(str(path), f"cannot be read ({problem.strerror})") from None
-    if data[:1] == b"d":  # a bencoded dictionary; a manifest begins with a msgpack map
-        facts = read_torrent(data, where=str(path))
-        return {
-            "state": "torrent file",
-            "info_hash": facts.info_hash,
-            "segment": facts.name,
-            "size": facts.size,
-            "piece_bytes": facts.piece_bytes,
-            "pieces": facts.piece_count,
-        }
-    return describe(decode(Manifest, data, where=str(path)), state="manifest file, signature not checked")
 
 
 def standing_releases(repository: Repository) -> list[Manifest]:
@@ -124,8 +102,3 @@ def _lines(prefix: str, facts: object) -> list[tuple[str, str]]:
     if isinstance(facts, list):
         return [(prefix, ", ".join(map(str, facts)) or "-")]
     return [(prefix, str(facts))]
-
-
-def size_text(count: int) -> str:
-    """For people."""
-    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"

@@ -5,7 +5,6 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-import trio
 from rich.table import Table
 
 from seeds.commands.context import (
@@ -51,7 +50,7 @@ def renew(
                     repository.stage(role, {}, now=now())
                 sign_role(fleet, repository, role, secret)
                 publish_role(fleet, repository, role, online, now=now())
-        served = trio.run(poke_coordinator, fleet.control_socket)
+        served = poke_coordinator(fleet.control_socket)
         expiries = {role: repository.expiries()[role] for role in chosen}
     facts = {"renewed": {role: expires.isoformat() for role, expires in expiries.items()}, "served": served}
     show(as_json, facts, lambda: session.console.print(_table(expiries)))

@@ -2,7 +2,6 @@
 """`p2pctl rollout`: how far releases have come, and what lets a halted one go on."""
 
 import click
-import trio
 from rich.markup import escape
 
 from seeds.commands.context import Session, bad_input_exits, json_option, now, show, who
@@ -42,7 +41,7 @@ def resume(session: Session, product: str, version: str, why: str, *, as_json: b
         fleet = session.fleet()
         with Store(fleet.database) as store:
             manifest, forgiven = resume_rollout(store, product, version, who=who(), why=why, now=int(now().timestamp()))
-        served = trio.run(poke_coordinator, fleet.control_socket)
+        served = poke_coordinator(fleet.control_socket)
     facts = {
         "product": product,
         "version": version,

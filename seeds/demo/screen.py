@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from p2pd.host.byte_counts import in_bytes
 from seeds.demo.watching import AgentSight
 
 _COLOURS = {"committed": "green", "rolled_back": "yellow", "rolling_back": "yellow", "failed": "red"}
@@ -80,10 +81,3 @@ def agents_table(sights: Sequence[AgentSight]) -> Table:
             f"[{colour}]{state}[/]",
         )
     return table
-
-
-def in_bytes(count: int) -> str:
-    """A byte count for people."""
-    if count >= 1_000_000:
-        return f"{count / 1e6:.2f} MB"
-    return f"{count / 1e3:.0f} kB" if count >= 10_000 else f"{count} B"

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from seeds.demo.screen import in_bytes
+from p2pd.host.byte_counts import in_bytes
 from seeds.demo.story import Release, Told
 from seeds.demo.watching import AgentSight
 from signing.report import InstallState

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from securesystemslib.signer import Signer
 
-from p2pd.host.control_socket import ControlRefused, ControlUnreachable, request
+from seeds.adapters.control_question import ask
 from seeds.adapters.payload_shelf import PayloadShelf
 from signing.codec import decode, encode
 from signing.errors import BadInput, NotSigned
@@ -85,8 +85,7 @@ def publish(
         _check_signed(repository, roles)
         released = _manifests(_pending_patches(repository)) if "patches" in roles else []
         contents = [transport.content for manifest in released for transport in manifest.all_transports]
-        for content in contents:
-            shelf.serve(content)
+        shelf.serve(*contents)
         repository.publish(roles, snapshot=snapshot, timestamp=timestamp, now=now)
         for content in contents:
             shelf.unstage(content)
@@ -130,16 +129,13 @@ def stage_policy(repository: Repository, policy: Policy, *, now: datetime) -> No
         repository.stage("policies", {POLICY_TARGET: encode(policy)}, now=now)
 
 
-async def poke_coordinator(control_socket: Path) -> int | None:
+def poke_coordinator(control_socket: Path) -> int | None:
     """Tell a running coordinator that there is news; the timestamp version that it then serves.
 
     None when none runs, or it cannot look now: it finds the news by itself when it next does.
     """
-    try:
-        answer = await request(control_socket, "recompute", timeout_seconds=POKE_SECONDS)
-    except (ControlUnreachable, ControlRefused):
-        return None
-    version = answer.get("timestamp_version")
+    answer = ask(control_socket, "recompute", timeout_seconds=POKE_SECONDS)
+    version = answer.get("timestamp_version") if answer is not None else None
     return version if isinstance(version, int) else None
 
 
@@ -188,8 +184,7 @@ def _published(repository: Repository) -> list[Manifest]:
 
 def _pending_patches(repository: Repository) -> dict[str, bytes]:
     waiting = next((version for version in repository.pending() if version.role == "patches"), None)
-    found = {path: repository.read_pending("patches", path) for path in (waiting.put if waiting else ())}
-    return {path: data for path, data in found.items() if data is not None}
+    return repository.read_pending_each("patches", waiting.put) if waiting else {}
 
 
 def _newest(repository: Repository, role: str, path: str) -> bytes | None:

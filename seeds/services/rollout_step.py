@@ -6,7 +6,7 @@ what is published, not with what was meant to be.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pd.host.telemetry import log
@@ -50,6 +50,7 @@ class RolloutStep:
         self._clock = clock
         self._unreadable: set[str] = set()
         self._schedules: dict[str, Schedule | None] = {}  # as published, by site; only this class publishes any
+        self._told: tuple[int, Mapping[str, int]] = (0, {})  # timestamp and roles that there are news about
 
     def __call__(self) -> StepOutcome:
         """Take a step. Raises RolloutsStalled or StoreUnavailable."""
@@ -75,6 +76,7 @@ class RolloutStep:
         with self._store.writing() as transaction:
             _keep(transaction, known, settled, asked, int(now))
         self._publish_schedules(published.policy, devices, settled.rollouts, measurements, now)
+        self._tell_news()
         return StepOutcome(
             timestamp_version=self._repository.timestamp_version(),
             due=settled.due,
@@ -149,6 +151,16 @@ class RolloutStep:
         self._keys.put_online(self._repository, put, now=self._clock.now())
         self._schedules.update(news)
         _log.info("schedules published", sites=len(news))
+
+    def _tell_news(self) -> None:
+        """For those who are told of a new edition next; without it they ask for each file."""
+        version, known = self._told
+        if (newest := self._repository.timestamp_version()) == version:
+            return
+        try:
+            self._told = newest, self._repository.write_news(known)
+        except (SigningError, OSError) as problem:
+            _log.warning("news of an edition not written", timestamp=newest, problem=str(problem))
 
     def _emptied_sites(self, inhabited: Collection[str]) -> list[str]:
         """Sites whose last endpoint was removed, and whose published schedule still names it."""

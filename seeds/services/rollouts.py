@@ -63,6 +63,7 @@ class Rollouts:
         self._metrics = metrics
         self._pace = pace
         self._asked = Latest(0)
+        self._urgent = Latest(0)  # up to which of what was asked somebody waits for the answer
         self._answered = Latest(0)
         self._outcome: StepOutcome | None = None
 
@@ -76,8 +77,12 @@ class Rollouts:
         self._asked.set(self._asked.value + 1)
 
     async def recompute(self) -> StepOutcome:
-        """Take a step now and return what it left behind. Raises RolloutsStalled when it does not come about."""
+        """Take a step at once and return what it left behind. Raises RolloutsStalled when it does not come about.
+
+        For people who have just published something: bursts of them are not to be expected.
+        """
         self.poke()
+        self._urgent.set(self._asked.value)
         wanted, watch = self._asked.value, self._answered.watch()
         with trio.move_on_after(self._pace.answer_seconds):
             while self._answered.value < wanted:
@@ -98,9 +103,10 @@ class Rollouts:
             if not is_ready:
                 task_status.started()
                 is_ready = True
-            await first_of(partial(self._poked_since, covered), seconds=self._pause_seconds(outcome))
+            await first_of(partial(_exceeds, self._asked, covered), seconds=self._pause_seconds(outcome))
             # With thousands of releases a step takes a while: reports are to get their turns in between.
-            await trio.sleep(max(self._pace.settle_seconds, REST * took))
+            rest = max(self._pace.settle_seconds, REST * took)
+            await first_of(partial(_exceeds, self._urgent, covered), seconds=rest)
 
     def _publish(self, outcome: StepOutcome) -> None:
         self._outcome = outcome
@@ -112,7 +118,8 @@ class Rollouts:
         soak_left = math.inf if outcome.due is None else outcome.due - self._clock.now().timestamp()
         return max(0.0, min(self._pace.recheck_seconds, soak_left))
 
-    async def _poked_since(self, covered: int) -> None:
-        watch = self._asked.watch()
-        while self._asked.value <= covered:
-            await watch.changed()
+
+async def _exceeds(count: Latest[int], covered: int) -> None:
+    watch = count.watch()
+    while count.value <= covered:
+        await watch.changed()

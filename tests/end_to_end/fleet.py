@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from bench.lab.administrator import METRICS_PORT, OFFLINE, ONLINE
 from bench.lab.processes import Finished, LabProcess, Processes
 from bench.lab.programs import command
 from p2pd.host.control_socket import request
@@ -24,7 +25,7 @@ from signing.repository import Repository
 from signing.token import EnrolmentToken
 from tests.end_to_end.endpoint import Endpoint
 from tests.end_to_end.scraping import Metrics, scrape
-from tests.end_to_end.template import METRICS_PORT, OFFLINE, ONLINE, SEGMENTS, Release, Template
+from tests.end_to_end.template import SEGMENTS, Release, Template
 from tests.end_to_end.waiting import eventually
 
 SITE = "main"
@@ -101,7 +102,7 @@ class FleetUnderTest:
 
     async def poke(self) -> None:
         """Tell the coordinator that there is news, if it runs."""
-        await poke_coordinator(self.fleet.control_socket)
+        await trio.to_thread.run_sync(poke_coordinator, self.fleet.control_socket)
 
     def token(self, *, segment: str = SEGMENTS[0], seconds_ago: int = 0, **wish: Any) -> EnrolmentToken:
         """An enrolment token, issued that long ago."""

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.lab.administrator import cheap_keys
+from bench.lab.administrator import AGENT_PORT, METRICS_PORT, OFFLINE, ONLINE, PUBLIC_PORT, cheap_keys
+from bench.lab.administrator import Release as BuiltRelease
 from p2pd.host.torrent_file import read_torrent
 from seeds.config import Address
 from seeds.fleet import open_fleet
 from seeds.new_fleet import FleetPlan, create_fleet
 from seeds.services.building import PatchWish, build_patch
-from seeds.services.publishing import BuiltPatch
 from signing.manifest import CommandCheck, HealthPlan
 
-OFFLINE, ONLINE = "a passphrase for offline keys", "a passphrase for online keys"
-PUBLIC_PORT, AGENT_PORT, METRICS_PORT = 8443, 8444, 9464
 SEGMENTS = ("accounting", "laboratory")
 LAB_ADDRESS = "10.77.0.1"  # of the origin in a lab
 LAB_ADDRESS_6 = "fd77::1"  # of the origin in a lab with IPv6
@@ -29,31 +27,15 @@ PROBATION_SECONDS, INTERVAL_SECONDS = 1.0, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
+class Release(BuiltRelease):
     """A release as it was built, and what the tests want to know of it."""
 
-    built: BuiltPatch
-    transport: Path
     piece_bytes: int
     files: Mapping[str, bytes]
 
     @property
     def product(self) -> str:
         return self.built.manifest.product
-
-    @property
-    def version(self) -> str:
-        return self.built.manifest.version
-
-    @property
-    def size(self) -> int:
-        """Of the transport: what travels."""
-        return self.built.manifest.transports[0].content.size
-
-    @property
-    def sha256(self) -> str:
-        """Of the transport."""
-        return self.built.manifest.transports[0].content.sha256
 
 
 class Template:

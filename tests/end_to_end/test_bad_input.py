@@ -8,12 +8,12 @@ from pathlib import Path
 
 import trio
 
+from bench.lab.administrator import AGENT_PORT, METRICS_PORT, PUBLIC_PORT
 from bench.lab.processes import Finished
 from p2pd.config import AgentConfig
 from signing.codec import encode
 from tests.end_to_end.endpoint import Endpoint
 from tests.end_to_end.fleet import FleetUnderTest
-from tests.end_to_end.template import AGENT_PORT, METRICS_PORT, PUBLIC_PORT
 
 ELSE = hashlib.sha256(b"somebody else's").hexdigest()
 

@@ -7,13 +7,13 @@ origin, another one is switched on when the coordinator is dead: both learn from
 
 from functools import partial
 
+from bench.lab.administrator import PUBLIC_PORT
 from seeds.adapters.store import Store
 from signing.envelope import peek
 from signing.policy import Gate, Ring
 from signing.report import InstallState, Report
 from tests.end_to_end.endpoint import Endpoint
 from tests.end_to_end.fleet import FleetUnderTest, acquainted, start_all
-from tests.end_to_end.template import PUBLIC_PORT
 from tests.end_to_end.waiting import eventually
 from tests.end_to_end.wan import open_wan
 

@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bench.lab.administrator import PUBLIC_PORT
 from signing.policy import Ring
 from tests.end_to_end.endpoint import Endpoint
 from tests.end_to_end.fleet import PRODUCT, FleetUnderTest, acquainted, start_all
-from tests.end_to_end.template import PUBLIC_PORT, SEGMENTS, Release
+from tests.end_to_end.template import SEGMENTS, Release
 from tests.end_to_end.waiting import eventually
 from tests.end_to_end.wan import open_wan
 

@@ -11,6 +11,7 @@ import trio
 
 from p2pd.ports import Announcement, Departure, Endpoint, Sighting
 
+DOUBT_SECONDS = 3.0  # before one that is doubted, and does not answer, departs
 TTL_SECONDS = 60.0  # what a killed peer stays in sight, as with mDNS
 
 
@@ -64,6 +65,10 @@ class FakeLan:
         self.network.say(self, self.announced)
         if before is not None and before.instance != self.announced.instance:
             self.network.say(self, Departure(instance=before.instance))
+
+    def doubt(self, instance: str) -> None:
+        """Whoever does not answer departs from this one's sight."""
+        self.network.ask(self, instance)
 
     def hear(self, item: Sighting | Departure) -> None:
         """Believe it; pass on what is news."""
@@ -137,6 +142,16 @@ class FakeLanNetwork:
             self._under_way.send_nowait((trio.current_time() + self._delay_seconds, speaker, item))
         else:
             self._carry(speaker, item)
+
+    def ask(self, asker: FakeLan, instance: str) -> None:
+        """Somebody doubts that it is there."""
+        self._nursery.start_soon(self._wait_for_answer, asker, instance)
+
+    async def _wait_for_answer(self, asker: FakeLan, instance: str) -> None:
+        await trio.sleep(DOUBT_SECONDS)
+        announced = {lan.announced.instance for lan in self._plugged if lan.announced is not None}
+        if self._is_cut or instance not in announced:
+            asker.hear(Departure(instance=instance))
 
     def _everybody_tells(self) -> None:
         for speaker in self._plugged:

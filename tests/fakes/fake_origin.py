@@ -37,6 +37,7 @@ class FakeOrigin:
         self.link_bytes_per_second = math.inf  # of all requests together, which share it equally
         self.under_way = 0
         self.fault: Fault | None = None
+        self.hanging: set[str] = set()  # clients that take nothing any more, without hanging up
         self.sent: Counter[str] = Counter()
         self._payloads = payloads
 
@@ -91,6 +92,8 @@ class FakeOriginLine:
 
     async def _pass(self, seconds: float) -> None:
         await first_of(partial(self._origin.uplink.lost, self._client), seconds=seconds)
+        if self._client in self._origin.hanging:
+            await trio.sleep_forever()
         self._require_uplink()
 
     def _require_uplink(self) -> None:

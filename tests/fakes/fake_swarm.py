@@ -184,6 +184,11 @@ class FakeSwarm:
         """Whether it sends anything."""
         return not self.is_mute and self.upload != 0
 
+    def hang(self) -> None:
+        """Its process stands still, and its host does not: connections stay, nothing moves over them any more."""
+        self.is_mute = True
+        self.die()
+
     def limit(self, *, upload: int | None, download: int | None) -> None:
         """Rates are only noted in `upload` and `download`; 0 is obeyed."""
         self.upload, self.download = upload, download
@@ -207,6 +212,8 @@ class FakeTransfer:
         self.swarm = swarm
         self.facts = facts
         self.dialled: set[Endpoint] = set()
+        self.upload: int | None = None
+        self.download: int | None = None
         self._path = spec.directory / spec.name
         self._have = list(self._check_file())
         self._bytes_lan = 0
@@ -235,6 +242,7 @@ class FakeTransfer:
             total_bytes=self.facts.size,
             have=self.pieces(),
             peers_have=reduce(or_, (peer.pieces() for peer in peers if peer.peer_id not in self._ignored), NO_PIECES),
+            spread=PieceSet.held_by(max(1, (len(peers) + 1) // 2), (peer.pieces() for peer in peers)),
             peers=tuple(sorted({peer.peer_id for peer in peers})),
             bytes_lan=self._bytes_lan,
             is_complete=self._is_complete,
@@ -275,6 +283,10 @@ class FakeTransfer:
         """What these peers have does not count in `peers_have` from now on."""
         self._ignored = frozenset(peers)
         self._news.set()
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Bytes per second to and from peers."""
+        self.upload, self.download = upload, download
 
     def connect(self, endpoint: Endpoint) -> None:
         """Be connected to `endpoint` whenever it is there."""
@@ -334,11 +346,15 @@ class FakeTransfer:
                     await self._stirred.wait()
                     self._stirred = trio.Event()
                 else:
-                    await trio.sleep(1 / self.swarm.network.pieces_per_second)
+                    await trio.sleep(self._seconds_from(choice[1]))
                     self._take(*choice)
             await trio.sleep(FLUSH_SECONDS)
             self._is_complete = True
             self._news.set()
+
+    def _seconds_from(self, peer: "FakeTransfer") -> float:
+        limits = [limit for limit in (self.download, peer.upload) if limit]
+        return max(1 / self.swarm.network.pieces_per_second, *(self.facts.piece_bytes / limit for limit in limits), 0)
 
     def _offered(self, peers: "list[FakeTransfer]") -> PieceSet:
         return PieceSet.of(i for i in range(self.facts.piece_count) if any(peer.has(i) for peer in peers))

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from signing.manifest import Severity
+from signing.reasons import Reason
 from signing.report import InstallState
 from tests.simulator.administrator import Release
+from tests.simulator.endpoint import SimulatedEndpoint
 from tests.simulator.world import World
 
 LINK = 1_000_000  # bytes per second, of the whole site
@@ -19,6 +21,10 @@ GRACE_SECONDS = 2.0  # for discovery to settle, and for the LAN
 
 def has_staged(world: World, release: Release) -> bool:
     return all(InstallState.STAGED in endpoint.journal.states(release.version) for endpoint in world.endpoints)
+
+
+def endpoint_fetches(endpoint: SimulatedEndpoint, release: Release) -> bool:
+    return endpoint.journal.states(release.version)[-1:] == [InstallState.FETCHING]
 
 
 def seconds_to_stage(world: World, release: Release) -> float:
@@ -38,7 +44,11 @@ async def test_a_critical_patch_in_the_middle_of_a_big_one(world: World, count: 
     await world.until(lambda: has_staged(world, alone))
     big = world.release("2.0", severity=Severity.LOW, **BIG)
     await world.until(lambda: world.origin.sent.total() > alone.size + big.size / 4)
+    assert await world.endpoints[0].why(big) is not Reason.MORE_SEVERE_FIRST
     urgent = world.release("3.0", product="second", **URGENT)
+    await world.until(lambda: all(endpoint_fetches(endpoint, urgent) for endpoint in world.endpoints))
+    await world.pass_time(GRACE_SECONDS)
+    assert [await endpoint.why(big) for endpoint in world.endpoints] == count * [Reason.MORE_SEVERE_FIRST]
     await world.until(lambda: has_staged(world, urgent))
     assert not has_staged(world, big)
     bound = seconds_to_stage(world, alone) * 65 / 64 + UNDER_WAY_SECONDS + GRACE_SECONDS

@@ -144,7 +144,7 @@ class Scene:
         return json.loads(result.stdout)
 
     async def recompute(self) -> int:
-        version = await poke_coordinator(self.fleet.control_socket)
+        version = await trio.to_thread.run_sync(poke_coordinator, self.fleet.control_socket)
         assert version is not None
         return version
 

@@ -172,7 +172,7 @@ class ModelledAgent:
         if isinstance(role, Wait):
             self._decide_at = role.until
             return
-        is_first = self.device in site.live[:count]
+        is_first = self.device in site.fetchers[:count]
         assert is_first or role.reason is Reason.TOOK_OVER_STALLED, "nobody else goes to the origin without a reason"
         while len(self.requests) < REQUESTS:
             stalled = not self.requests and is_stalled(site, now=now, timing=TIMING)
@@ -228,6 +228,9 @@ class ModelledAgent:
             total_bytes=self.release.piece_count,
             have=self.have,
             peers_have=reduce(or_, (other.have for other in self.connections.values()), NO_PIECES),
+            spread=PieceSet.held_by(
+                max(1, (len(self.connections) + 1) // 2), (other.have for other in self.connections.values())
+            ),
             peers=tuple(map(_peer_id, self.connections)),
             bytes_lan=self.bytes_lan,
             is_complete=self.is_complete,

@@ -190,6 +190,11 @@ class World:
         by_device = {endpoint.device: endpoint for endpoint in self.endpoints}
         return [by_device[device] for device in rank(release.info_hash, [Member(device=name) for name in by_device])]
 
+    def hang(self, endpoint: SimulatedEndpoint) -> None:
+        """Its daemon stands still, for good: whoever is connected with it stays so."""
+        endpoint.swarm.hang()
+        self.origin.hanging.add(endpoint.device)
+
     def cut_off(self, *endpoints: SimulatedEndpoint) -> None:
         """The line to the internet breaks, for these or for everybody; the LAN stays."""
         for uplink in self._uplinks:

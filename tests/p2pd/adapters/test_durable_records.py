@@ -18,6 +18,7 @@ from p2pd.host.atomic_file import write_atomically
 from p2pd.ports import PayloadStoreFull
 from p2pd.ports_control import Attempt, ProductRecord, StorageFailed
 from signing.devices import DeviceKey
+from signing.durable_file import unfinished_name
 from signing.envelope import open_envelope
 from signing.errors import BadInput
 from signing.reasons import Reason
@@ -264,7 +265,7 @@ async def test_records_that_are_saved_at_once_are_all_there(tmp_path: Path) -> N
 
 async def test_a_record_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
     journal, failed = JournalFiles(tmp_path, RUN), list[str]()
-    (tmp_path / "b.record.part").mkdir()  # in the way of this one only
+    unfinished_name(tmp_path / "b.record").mkdir()  # in the way of this one only
 
     async def save(product: str) -> None:
         try:
@@ -282,9 +283,10 @@ async def test_a_record_that_cannot_be_written_fails_alone(tmp_path: Path) -> No
 async def test_what_a_kill_left_of_a_record_is_no_record_and_in_nobodys_way(tmp_path: Path) -> None:
     journal = JournalFiles(tmp_path, RUN)
     await journal.save("app", ProductRecord())
-    (tmp_path / "app.record.part").write_bytes(b"half a rec")
-    assert await JournalFiles(tmp_path, RUN).load() == {"app": ProductRecord()}
+    unfinished = unfinished_name(tmp_path / "app.record")
+    unfinished.write_bytes(b"half a rec")
     await journal.save("app", ProductRecord(attempt=ATTEMPT))
+    unfinished.write_bytes(b"half a rec")
     assert await JournalFiles(tmp_path, RUN).load() == {"app": ProductRecord(attempt=ATTEMPT)}
     assert [path.name for path in tmp_path.iterdir()] == ["app.record"]
 

@@ -147,6 +147,35 @@ async def test_a_silent_peer_departs_and_is_asked_for_first() -> None:
     assert Departure(instance=item.instance) in departures
 
 
+async def test_one_that_is_doubted_answers_and_stays_and_one_that_is_gone_departs() -> None:
+    token = trio.lowlevel.current_trio_token()
+    send, heard = trio.open_memory_channel[Sighting | Departure](inf)
+    link = await trio.to_thread.run_sync(
+        lambda: MdnsLink("127.0.0.2", own=(), on_news=lambda news: token.run_sync_soon(send.send_nowait, news))
+    )
+    gone = "0123456789abcdef"
+    try:
+        async with open_lan(["127.0.0.3"]) as speaker:
+            said = announcement()
+            await speaker.announce(said)
+            await trio.to_thread.run_sync(link._on_loop, _hear(link, gone, life=60))
+            told: dict[str, Sighting] = {}
+            with trio.fail_after(SEEN_SECONDS):
+                while gone not in told or said.tags not in [item.tags for item in told.values()]:
+                    item = await heard.receive()
+                    if isinstance(item, Sighting):
+                        told[item.instance] = item
+                there = next(item.instance for item in told.values() if item.tags == said.tags)
+                link.doubt(there)
+                link.doubt(gone)
+                departed = await heard.receive()
+                while departed.instance not in (there, gone):
+                    departed = await heard.receive()
+            assert departed == Departure(instance=gone)
+    finally:
+        await trio.to_thread.run_sync(link.close)
+
+
 async def test_what_has_been_replaced_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     link = await trio.to_thread.run_sync(lambda: MdnsLink("127.0.0.2", own=(), on_news=lambda _: None))
     old, new = announcement(), announcement()
@@ -234,10 +263,10 @@ async def test_a_silent_peer_departs_without_anybody_looking() -> None:
     assert [type(item) for item in told] == [Sighting, Departure]
 
 
-async def _hear(link: MdnsLink, instance: str) -> None:
+async def _hear(link: MdnsLink, instance: str, *, life: int = 1) -> None:
     now = current_time_millis()
     records = [
-        DNSService(full_name(instance), 33, 1, 1, 0, 0, 7001, "host.local.", now),
+        DNSService(full_name(instance), 33, 1, life, 0, 0, 7001, "host.local.", now),
         DNSAddress("host.local.", 1, 1, 60, bytes([127, 0, 0, 9]), created=now),
         DNSText(full_name(instance), 16, 1, 60, write_text(0, announcement().tags), now),
     ]

@@ -17,6 +17,7 @@ from zeroconf import (  # type: ignore[attr-defined]  # exported to users, but l
 
 from p2pd.adapters import mdns_table
 from p2pd.adapters.mdns_table import (
+    DOUBT_SECONDS,
     INCOMPLETE_SECONDS,
     MAX_INCOMPLETE,
     MAX_INSTANCES,
@@ -296,3 +297,18 @@ def test_nothing_is_ever_due_before_the_soonest(steps: list[tuple[float, str, in
         else:
             table.expire(now)
             table.questions(now)
+
+
+def test_whoever_is_doubted_departs_within_seconds_unless_it_answers(table: AnnouncementTable) -> None:
+    table.hear(whole(), 0)
+    table.hear(whole(TWO, "10.0.0.8"), 0)
+    table.doubt(ONE, 10)
+    table.doubt("unknown", 10)
+    assert table.soonest == 10
+    asked = [second for second in range(10, 14) if full_name(ONE) in table.questions(second)]
+    assert asked == [10, 11, 12, 13], "one or two of them may be lost"
+    assert table.expire(10 + DOUBT_SECONDS) == [Departure(instance=ONE)]
+    table.doubt(TWO, 20)
+    table.hear([service(TWO, server=f"h{TWO}.local.")], 21)
+    assert table.expire(60) == []
+    assert [second for second in range(22, 60) if table.questions(second)] == []

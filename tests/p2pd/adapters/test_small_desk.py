@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from p2pd.adapters.lan_mirror import mirror_app
 from p2pd.adapters.small_frames import MOST_ANSWERED
-from p2pd.adapters.small_peers import BATCH_BYTES, MAX_WAITING, MAX_WAITING_EACH, SmallDesk
+from p2pd.adapters.small_peers import BATCH_BYTES, GATHER_SECONDS, MAX_WAITING, MAX_WAITING_EACH, SmallDesk
 from p2pd.adapters.small_shelf import SmallShelfFiles
 from p2pd.ports_control import StorageFailed
 from p2pd.ports_small import PeerBusy
@@ -44,6 +45,46 @@ async def test_places_are_kept_for_others_and_given_back(shelf: SmallShelfFiles)
         await desk.wait([digest], 0.01, asker="honest")
         greedy.cancel_scope.cancel()
     await desk.wait([digest], 0.01, asker="greedy")
+
+
+async def test_what_follows_soon_leaves_with_the_first(shelf: SmallShelfFiles, autojump_clock: MockClock) -> None:
+    """Everything that is expected is waited for a moment, and no longer than until it has come."""
+    desk, (first, second, third) = SmallDesk(shelf), payloads(3, 100)
+    for digest in (first, second):
+        shelf.expect(digest)
+
+    async def wait(*wanted: str) -> float:
+        began = trio.current_time()
+        await desk.wait(wanted, 30.0, asker="pc")
+        return trio.current_time() - began
+
+    async def bring(number: int, seconds: float) -> None:
+        await trio.sleep(seconds)
+        shelf._hold(list(payloads(3, 100))[number : number + 1])  # without a disk, whose threads take real time
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bring, 0, 5.0)
+        nursery.start_soon(bring, 1, 5.1)
+        assert await wait(first, second) == pytest.approx(5.1)
+    assert await wait(first, second) == 0
+    assert await wait(first, third) == 0, "what nobody expects is not waited for"
+    shelf.expect(third)
+    assert await wait(first, third) == pytest.approx(GATHER_SECONDS)
+    await desk.wait([first, third], 0, asker="pc")
+
+
+async def test_who_may_not_wait_gets_what_is_there(shelf: SmallShelfFiles) -> None:
+    desk, (first, second) = SmallDesk(shelf), payloads(2, 100)
+    await shelf.put({first: payloads(2, 100)[first]})
+    shelf.expect(second)
+    async with trio.open_nursery() as greedy:
+        for _ in range(MAX_WAITING_EACH):
+            greedy.start_soon(partial(desk.wait, [second], 30.0, asker="greedy"))
+        await trio.testing.wait_all_tasks_blocked()
+        await desk.wait([first, second], 30.0, asker="greedy")
+        with pytest.raises(PeerBusy):
+            await desk.wait([second], 30.0, asker="greedy")
+        greedy.cancel_scope.cancel()
 
 
 async def test_an_answer_comes_in_batches_and_within_its_bound(shelf: SmallShelfFiles) -> None:
@@ -105,7 +146,7 @@ async def test_a_segment_may_be_called_anything(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed):
         await other.put({DIGEST: b"one"})
     assert not other.holds(DIGEST)
-    assert (tmp_path / "payloads" / DIGEST / ".partial").read_bytes() == b"one"
+    assert [path.name for path in (tmp_path / "payloads" / DIGEST).iterdir()] == ["office.part"], "nothing half written"
 
 
 async def test_all_together_have_a_bound_too(shelf: SmallShelfFiles) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a session may listen and dial; that libtorrent does so is in tests/contracts/test_swarm.py."""
+"""Where a session may listen and dial; that libtorrent does so is in tests/contracts/test_swarm_connecting.py."""
 
 import pytest
 import trio

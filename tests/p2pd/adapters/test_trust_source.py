@@ -2,130 +2,25 @@
 """What one broken document takes away, and what it does not: recalls arrive whatever else is wrong."""
 
 import errno
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
-import trio
-from tuf.api.exceptions import DownloadError
-from tuf.ngclient import FetcherInterface
 
-from p2pd.adapters.trust_source import TrustSource
-from p2pd.ports_control import FromDisk, FromOrigin, StorageFailed, Trusted
+from p2pd.ports_control import FromDisk, FromOrigin, StorageFailed
 from signing.codec import encode
 from signing.errors import BadInput, NotListed, SourceUnavailable
-from signing.manifest import Manifest, manifest_target, torrent_target
+from signing.manifest import manifest_target, torrent_target
 from signing.many_targets import ManyAtOnceFetcher
 from signing.mirror import Mirror
 from signing.policy import POLICY_TARGET
 from signing.reasons import Reason
-from signing.recall import RECALL_TARGET, Recall, RecallList
-from signing.schedule import Offer, Schedule, schedule_target
+from signing.schedule import schedule_target
 from signing.trust import TrustClient, VerifiedManifest
-from tests.signing.fleet_documents import NOW, TORRENT, add_release, make_manifest, make_policy, serve_fleet
+from tests.p2pd.adapters.trust_scene import ALL, RELEASES, Origin, Scene, digest, names
+from tests.signing.fleet_documents import TORRENT, add_release, make_manifest, make_policy
 from tests.signing.repository_simulator import RepositorySimulator
-
-RELEASES = (make_manifest("1.0", 1), make_manifest("2.0", 2), make_manifest("1.0", 1, product="other"))
-ORIGIN = "simulated:"
-
-
-class Origin(FetcherInterface):
-    """A simulated repository behind a line that can be cut after so many more answers."""
-
-    def __init__(self, fleet: RepositorySimulator) -> None:
-        self.answers_left: int | None = None
-        self.asked = 0
-        self._fleet = fleet
-
-    @contextmanager
-    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        self.asked += 1
-        if self.answers_left == 0:
-            raise DownloadError(f"{url}: does not answer")
-        if self.answers_left is not None:
-            self.answers_left -= 1
-        with self._fleet.download_file(url.replace(f"{ORIGIN}/", ORIGIN), max_length) as file:
-            yield file
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        raise AssertionError("the trust client takes download_file")
-
-
-class Scene:
-    """A fleet with three releases on offer, and one endpoint of it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.fleet = serve_fleet()
-        self.origin = Origin(self.fleet)
-        for release in RELEASES:
-            add_release(self.fleet, release)
-        self.offer(*RELEASES)
-        self.fleet.release("patches", "schedules")
-        TrustClient.bootstrap(directory / "trust" / "metadata", self.fleet.files["metadata/1.root.json"])
-        self.source = self.restarted()
-
-    def restarted(self) -> TrustSource:
-        """The endpoint's next process."""
-        return TrustSource(
-            self.directory,
-            segment="default",
-            site="hq",
-            origin_url=ORIGIN,
-            origin_fetcher=self.origin,
-            peer_fetcher=self.origin,
-            now=lambda: NOW,
-            run_sync=trio.to_thread.run_sync,
-        )
-
-    async def refresh(self) -> Trusted:
-        return await self.source.refresh(FromOrigin())
-
-    def offer(self, *releases: Manifest) -> None:
-        offers = tuple(
-            Offer(
-                product=release.product,
-                version=release.version,
-                release_counter=release.release_counter,
-                manifest_sha256=digest(release),
-                open_rings=1,
-            )
-            for release in releases
-        )
-        schedule = Schedule(site="hq", policy_version=1, issued=0, expires=1, members=(), offers=offers)
-        self.fleet.add_target("schedules", schedule_target("hq"), encode(schedule))
-
-    def recall(self, release: Manifest) -> None:
-        """A new list of recalls, visible at once."""
-        facts = {"product": release.product, "version": release.version}
-        entry = Recall(**facts, manifest_sha256=digest(release), why="it deletes files")
-        self.fleet.add_target("recalls", RECALL_TARGET, encode(RecallList(version=2, recalls=(entry,))))
-        self.fleet.release("recalls")
-
-    def lose(self, *names: str) -> None:
-        """Every served file that ends so is missing."""
-        for path in [path for path in self.fleet.files if path.endswith(names)]:
-            del self.fleet.files[path]
-
-    def spoil(self, role: str) -> None:
-        """A new version of a role that has expired already."""
-        self.fleet.delegated[role].expires = NOW - timedelta(days=1)
-        self.fleet.release(role)
-
-
-def digest(release: Manifest) -> str:
-    return hashlib.sha256(encode(release)).hexdigest()
-
-
-def names(trusted: Trusted) -> list[tuple[str, str]]:
-    return [(verified.manifest.product, verified.manifest.version) for verified in trusted.manifests]
-
-
-ALL = [("tool", "1.0"), ("tool", "2.0"), ("other", "1.0")]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,9 +40,12 @@ def view(
     connected: frozenset[str] = frozenset(),
     expected: Mapping[str, float] = MappingProxyType({}),
     carriers: frozenset[str] = frozenset(),
+    whole: frozenset[str] = frozenset(),
     listening_since: float = 0.0,
     began: float = 0.0,
     last_progress: float = 0.0,
+    aside: frozenset[str] = frozenset(),
+    barred: Reason | None = None,
 ) -> SiteView:
     return SiteView(
         me=me,
@@ -49,9 +53,12 @@ def view(
         connected=connected,
         expected=expected,
         carriers=carriers,
+        whole=whole,
         listening_since=listening_since,
         began=began,
         last_progress=last_progress,
+        aside=aside,
+        barred=barred,
     )
 
 
@@ -104,20 +111,30 @@ def test_who_knows_its_lan_already_does_not_wait_for_handshakes() -> None:
     assert decide_role(fresh, now=10.0, timing=TIMING, ambassador_count=2) == Fetch(ambassadors=("a", "b"))
 
 
-def test_a_late_joiner_hears_those_out_who_may_have_it_all() -> None:
+@pytest.mark.parametrize(
+    ("connected", "whole", "must_wait"),
+    [
+        ("", "", True),  # whoever had it before may have something
+        ("c", "", False),  # and this is what one of them has
+        ("c", "a", True),  # c came late as well; a has everything
+        ("a", "a", False),
+    ],
+)
+def test_a_late_joiner_hears_those_out_who_may_have_it(connected: str, whole: str, *, must_wait: bool) -> None:
     late = view(
         "b",
-        ("a", "b"),
-        expected={"a": 20.0},
-        carriers=frozenset("a"),
+        ("a", "b", "c"),
+        connected=frozenset(connected),
+        expected={device: 20.0 for device in "ac" if device not in connected},
+        carriers=frozenset("ac") - frozenset(connected),
+        whole=frozenset(whole),
         listening_since=0.0,
         began=10.0,
         last_progress=10.0,
     )
-    assert decide_role(late, now=10.0, timing=TIMING, ambassador_count=2) == Wait(
-        until=12.0, reason=Reason.DISCOVERY_SETTLING
-    )
-    assert isinstance(decide_role(late, now=12.0, timing=TIMING, ambassador_count=2), Fetch)
+    role = decide_role(late, now=10.0, timing=TIMING, ambassador_count=3)
+    assert (role == Wait(until=12.0, reason=Reason.DISCOVERY_SETTLING)) is must_wait
+    assert isinstance(decide_role(late, now=12.0, timing=TIMING, ambassador_count=3), Fetch)
 
 
 def test_an_ambassador_with_nothing_left_steps_in_for_silent_ones_in_rank() -> None:
@@ -165,6 +182,57 @@ def test_while_anyone_lives_someone_fetches_sooner_or_later(
         assert isinstance(decide_role(seen, now=late, timing=TIMING, ambassador_count=fetching), Fetch)
     in_rank = [device for device in ranked if device in alive]
     assert sorted(fetchers) == sorted(in_rank[:fetching])
+
+
+def test_nobody_waits_for_one_who_stands_aside() -> None:
+    second = view("b", tuple("abc"), connected=frozenset("ac"), last_progress=10.0, aside=frozenset("a"))
+    assert decide_role(second, now=10.0, timing=TIMING) == Fetch(ambassadors=("b",))
+    third = view("c", tuple("abc"), connected=frozenset("ab"), last_progress=10.0, aside=frozenset("a"))
+    assert decide_role(third, now=10.0, timing=TIMING) == Wait(until=18.0, reason=Reason.WAITING_FOR_AMBASSADOR)
+
+
+def test_one_who_is_barred_waits_for_others_and_then_says_why() -> None:
+    barred = view(
+        "a",
+        tuple("ab"),
+        connected=frozenset("b"),
+        last_progress=10.0,
+        aside=frozenset("a"),
+        barred=Reason.LINK_METERED,
+    )
+    assert decide_role(barred, now=17.9, timing=TIMING) == Wait(until=18.0, reason=Reason.WAITING_FOR_AMBASSADOR)
+    assert decide_role(barred, now=18.0, timing=TIMING) == Wait(until=math.inf, reason=Reason.LINK_METERED)
+    alone = view("a", ("a",), aside=frozenset("a"), barred=Reason.LINK_VPN)
+    assert decide_role(alone, now=2.0, timing=TIMING) == Wait(until=math.inf, reason=Reason.LINK_VPN)
+
+
+def test_who_may_fetch_and_not_upload_leaves_it_to_others_and_helps_itself_when_there_are_none() -> None:
+    alone = view("a", ("a",), aside=frozenset("a"))
+    assert decide_role(alone, now=2.0, timing=TIMING) == Fetch(ambassadors=("a",))
+    beside = view("a", tuple("ab"), connected=frozenset("b"), last_progress=10.0, aside=frozenset("a"))
+    assert decide_role(beside, now=10.0, timing=TIMING) == Wait(until=18.0, reason=Reason.WAITING_FOR_AMBASSADOR)
+    assert decide_role(beside, now=18.0, timing=TIMING) == Fetch(ambassadors=("a",), reason=Reason.TOOK_OVER_STALLED)
+
+
+@given(DEVICES, st.data(), st.integers(min_value=1, max_value=4))
+def test_those_who_stand_aside_change_nothing_for_the_others(
+    devices: list[str], data: st.DataObject, fetching: int
+) -> None:
+    """All that see each other divide among those who may fetch, as if the rest were not there."""
+    barred = frozenset(data.draw(st.lists(st.sampled_from(devices), unique=True)))
+    open_to_all = tuple(device for device in devices if device not in barred)
+    for me in devices:
+        why = Reason.LINK_METERED if me in barred else None
+        site = view(
+            me, tuple(devices), connected=frozenset(devices) - {me}, last_progress=10.0, aside=barred, barred=why
+        )
+        role = decide_role(site, now=10.0, timing=TIMING, ambassador_count=fetching)
+        if me in open_to_all[:fetching]:
+            assert role == Fetch(ambassadors=open_to_all[:fetching])
+        else:
+            assert isinstance(role, Wait)
+        late = decide_role(site, now=10.0 + 9 * len(devices), timing=TIMING, ambassador_count=fetching)
+        assert isinstance(late, Wait) is (me in barred)
 
 
 @given(st.floats(min_value=0, max_value=1e6), st.floats(min_value=0, max_value=1e3))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pd.decisions.budgets import grant
+from p2pd.decisions.budgets import grant, sharers
 from signing.budgets import DAYS, Budgets, Hours, Rates
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -99,3 +99,12 @@ def test_nothing_changes_before_the_time_that_is_told(made: Budgets, now: dateti
 def test_hours_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"begins|ends|days"):
         Hours(rates=Rates(), **wrong)  # type: ignore[arg-type]  # some are wrong on purpose
+
+
+@given(st.lists(st.frozensets(st.sampled_from("abcdefghij")), max_size=6))
+def test_all_who_may_fetch_anything_share_one_budget_and_take_no_more(fetching: list[frozenset[str]]) -> None:
+    """Whatever the payloads: everybody sees who may fetch which, and takes one share of all."""
+    everybody = frozenset().union(*fetching)
+    taken = sum(1.0 / sharers(fetching) for _ in everybody)
+    assert taken == pytest.approx(1.0 if everybody else 0.0)
+    assert sharers(fetching) >= 1

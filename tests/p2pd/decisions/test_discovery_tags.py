@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from p2pd.decisions.discovery_tags import (
     EPOCH_SECONDS,
     TagBook,
+    aside_tag,
     epoch_of,
     presence_tag,
     state_tag,
     tags_to_announce,
     torrent_tag,
+    whole_tag,
 )
 from p2pd.ports import MAX_TAGS, TAG_BYTES, Endpoint, Sighting
 
@@ -55,8 +57,10 @@ def test_no_two_tags_are_alike_whatever_they_share(
         )
     ]
     of_torrents = [
-        torrent_tag(info_hash, device, epoch)
-        for info_hash, device, epoch in product(torrents - {key.hex() for key in keys}, names, moments)
+        tag(info_hash, device, epoch)
+        for tag, info_hash, device, epoch in product(
+            (torrent_tag, whole_tag), torrents - {key.hex() for key in keys}, names, moments
+        )
     ]
     tags = of_segments + of_torrents
     assert len(set(tags)) == len(tags)
@@ -78,15 +82,22 @@ def test_a_member_is_recognised_exactly(members: list[str], torrents: list[str],
     device = data.draw(st.sampled_from(members))
     carried = data.draw(st.lists(st.sampled_from(torrents), unique=True) if torrents else st.just([]))
     foreign = data.draw(info_hashes.filter(lambda candidate: candidate not in torrents))
+    whole = data.draw(st.sets(st.sampled_from(torrents)) if torrents else st.just(set()))
     version = data.draw(st.integers(1, 9))
     skew = data.draw(st.integers(-EPOCH_SECONDS, EPOCH_SECONDS))
     tags = tags_to_announce(
-        SEGMENT, device, epoch_of(NOW + skew), timestamp_version=version, info_hashes=[*carried, foreign]
+        SEGMENT,
+        device,
+        epoch_of(NOW + skew),
+        timestamp_version=version,
+        info_hashes=[*carried, foreign],
+        whole={*whole, foreign},
     )
     found = book(*members, torrents=tuple(torrents), version=7).recognise(seen(tags))
     assert found is not None
     assert found.device == device
     assert found.info_hashes == frozenset(carried)
+    assert found.whole == whole & set(carried)
     assert found.has_other_state == (version != 7)
 
 
@@ -138,6 +149,25 @@ def test_what_does_not_fit_is_the_least_dear() -> None:
     assert found is not None
     assert found.info_hashes == frozenset(torrents[: MAX_TAGS - 2])
     assert not found.has_other_state
+
+
+def test_whoever_stands_aside_says_so_and_takes_it_back() -> None:
+    tags = tags_to_announce(SEGMENT, "alpha", EPOCH, timestamp_version=7, info_hashes=["ab" * 32], is_aside=True)
+    reader = book("alpha", torrents=("ab" * 32,))
+    found, later = reader.recognise(seen(tags)), reader.recognise(seen(tags - {aside_tag(SEGMENT, "alpha", EPOCH)}))
+    assert (found and found.is_aside, later and later.is_aside) == (True, False)
+    assert found is not None
+    assert (found.info_hashes, found.has_other_state) == (frozenset(["ab" * 32]), False)
+    full = tags_to_announce(
+        SEGMENT,
+        "alpha",
+        EPOCH,
+        timestamp_version=7,
+        info_hashes=[f"{number:064x}" for number in range(MAX_TAGS)],
+        is_aside=True,
+    )
+    assert len(full) == MAX_TAGS
+    assert aside_tag(SEGMENT, "alpha", EPOCH) in full
 
 
 def test_members_of_two_segments_do_not_know_each_other() -> None:

@@ -6,7 +6,16 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pd.decisions.sharing import REQUEST_BYTES, WEIGHTS, Claim, joined, may_begin
+from p2pd.decisions.sharing import (
+    LEAST_LAN_RATE,
+    REQUEST_BYTES,
+    WEIGHTS,
+    Claim,
+    LanLeg,
+    joined,
+    lan_limits,
+    may_begin,
+)
 from signing.manifest import Severity
 
 severities = st.sampled_from(Severity)
@@ -87,3 +96,41 @@ def test_nobody_starves_and_shares_are_kept(chosen: list[Severity], requests: in
     weights = {key: claim.weight for key, claim in claims.items()}
     for key, got in served(claims, requests).items():
         assert abs(got - requests * weights[key] / total) <= len(chosen)
+
+
+legs = st.dictionaries(
+    st.integers(0, 5),
+    st.builds(
+        LanLeg,
+        weight=st.sampled_from(sorted(WEIGHTS.values())),
+        backlog=st.integers(0, 2**34),
+        piece_bytes=st.sampled_from([2**14, 2**18, 2**22]),
+        pace=st.floats(0, 1e9),
+    ),
+    min_size=1,
+)
+
+
+@given(legs, st.floats(0, 1e9))
+def test_on_the_lan_only_those_below_a_pressing_patch_are_held_back_and_none_to_nothing(
+    legs: dict[int, LanLeg], link: float
+) -> None:
+    limits = lan_limits(legs, link=link)
+    highest = max((leg.weight for leg in legs.values() if leg.is_pressing), default=0)
+    assert limits.keys() == legs.keys()
+    for key, leg in legs.items():
+        limit = limits[key]
+        assert (limit is not None) is (leg.weight < highest)
+        assert limit is None or limit >= LEAST_LAN_RATE
+        assert limit is None or limit <= max(LEAST_LAN_RATE, link * leg.weight / (leg.weight + highest))
+
+
+def test_a_patch_that_gets_all_there_is_presses_nobody() -> None:
+    """Behind a slow WAN peers have little more of it than is here already: the LAN is free for others."""
+    slow = LanLeg(weight=64, backlog=2 * 2**18, piece_bytes=2**18, pace=100_000.0)
+    crowded = LanLeg(weight=64, backlog=40 * 2**18, piece_bytes=2**18, pace=2_000_000.0)
+    silent = LanLeg(weight=64, backlog=40 * 2**18, piece_bytes=2**18, pace=0.0)
+    low = LanLeg(weight=1, backlog=100 * 2**18, piece_bytes=2**18, pace=8_000_000.0)
+    assert lan_limits({"severe": slow, "low": low}, link=1e7) == {"severe": None, "low": None}
+    assert lan_limits({"severe": crowded, "low": low}, link=1e7) == {"severe": None, "low": 1e7 / 65}
+    assert lan_limits({"severe": silent, "low": low}, link=1e7) == {"severe": None, "low": None}

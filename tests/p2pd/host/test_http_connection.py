@@ -3,6 +3,7 @@
 
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -285,3 +286,86 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         received = await read_all(stream)
     positions = [received.index(path) for path in (b'"/a"', b'"/b"', b'"/c"')]
     assert positions == sorted(positions)
+
+
+async def test_head_and_body_of_a_small_answer_come_together() -> None:
+    async with serving(echo) as (port, _), dialled(port) as stream:
+        await stream.send_all(GET)
+        assert (await stream.receive_some()).endswith(b'["/a", 0]')
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_large_bodies_come_as_they_were_sent(tls: bool, tmp_path: Any) -> None:
+    body = bytes(range(256)) * 4_000
+    cuts = (0, 1, 16_384, 16_385, 300_000, len(body))
+
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1024000")]})
+        for start, end in pairwise(cuts):
+            await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
+
+    authority = TestAuthority(tmp_path, "ours")
+    ours = authority.issue("server")
+    listener = Listener(host="127.0.0.1", port=0, certificate=ours.certificate, key=ours.key) if tls else listening()
+    async with serving(app, listener) as (port, _), dialled(port) as raw:
+        stream: trio.abc.Stream = raw
+        if tls:
+            context = client_context(ca_pem=authority.pem)
+            stream = trio.SSLStream(raw, context, server_hostname="127.0.0.1", https_compatible=True)
+        await stream.send_all(GET_AND_CLOSE)
+        head, _, received = (await read_all(stream)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert received == body
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers"), [(b"HEAD", 200, [(b"content-length", b"7")]), (b"GET", 304, []), (b"GET", 204, [])]
+)
+async def test_answers_without_a_body_come_at_once(
+    method: bytes, status: int, headers: list[tuple[bytes, bytes]]
+) -> None:
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app) as (port, _), dialled(port) as stream:
+        for _ in range(2):  # over the same connection
+            await stream.send_all(GET.replace(b"GET", method))
+            with trio.fail_after(30):
+                assert (await stream.receive_some()).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+async def test_who_asks_first_whether_to_send_a_body_is_told() -> None:
+    async with serving(echo) as (port, _), dialled(port) as stream:
+        await stream.send_all(
+            GET_AND_CLOSE.replace(b"GET", b"POST")[:-2] + b"Expect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+        )
+        with trio.fail_after(30):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+        await stream.send_all(b"body")
+        assert b'["/a", 4]' in await read_all(stream)
+
+
+async def test_an_application_ends_when_the_peer_has_gone() -> None:
+    ended = trio.Event()
+
+    async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["path"] == "/a":
+            await echo(scope, receive, send)
+            return
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+        finally:
+            ended.set()
+
+    with capture_logs() as lines:
+        async with serving(app) as (port, _):
+            async with dialled(port) as stream:
+                await stream.send_all(GET.replace(b"/a", b"/b"))
+                await stream.receive_some()
+            with trio.fail_after(30):
+                await ended.wait()
+            await assert_alive(port)
+    assert [line for line in lines if line["log_level"] in ("warning", "error")] == []

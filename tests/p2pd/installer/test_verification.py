@@ -9,8 +9,18 @@ import pytest
 
 from p2pd.installer.disk import Disk
 from p2pd.installer.verification import Verifier
-from signing.errors import BadInput, Expired, NotListed, NotSigned, RolledBack, SourceUnavailable
+from signing.errors import (
+    BadInput,
+    ContentMismatch,
+    Expired,
+    NotListed,
+    NotSigned,
+    RolledBack,
+    SigningError,
+    SourceUnavailable,
+)
 from signing.recall import RecallList
+from signing.trust import TrustClient
 from tests.p2pd.installer.failing_disk import FullDisk
 from tests.p2pd.installer.made_releases import MadeRelease, make_release
 from tests.p2pd.installer.signed_mirror import SignedMirror
@@ -193,3 +203,83 @@ def test_what_a_kill_left_behind_is_removed(
         path.touch()
     open_verifier(tmp_path, mirror, clock)
     assert not any(path.exists() for path in litter)
+
+
+def refreshes(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows with every refresh."""
+    seen = list[None]()
+    real = TrustClient.refresh
+
+    def refresh(client: TrustClient) -> None:
+        seen.append(None)
+        real(client)
+
+    monkeypatch.setattr(TrustClient, "refresh", refresh)
+    return seen
+
+
+def test_one_edition_is_verified_once_for_all_its_releases(
+    verifier: Verifier, mirror: SignedMirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = refreshes(monkeypatch)
+    for _ in range(3):
+        verifier.verify("tool", "1.0", mirror.directory)
+    assert len(counted) == 1
+    mirror.sign(make_release(tmp_path / "newer", "1.1", 11))
+    assert verifier.verify("tool", "1.1", mirror.directory).manifest.version == "1.1"
+    assert len(counted) == 2, "another timestamp is another edition"
+
+
+def test_an_edition_that_expires_meanwhile_installs_nothing(
+    verifier: Verifier, mirror: SignedMirror, clock: Clock
+) -> None:
+    verifier.verify("tool", "1.0", mirror.directory)
+    clock.now += timedelta(days=31)
+    for _ in range(2):
+        with pytest.raises(Expired):
+            verifier.verify("tool", "1.0", mirror.directory)
+
+
+def test_what_failed_once_is_verified_anew(
+    verifier: Verifier, mirror: SignedMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier.verify("tool", "1.0", mirror.directory)
+    counted = refreshes(monkeypatch)
+    with pytest.raises(NotListed):
+        verifier.verify("tool", "9.0", mirror.directory)
+    assert counted == []
+    verifier.verify("tool", "1.0", mirror.directory)
+    assert len(counted) == 1
+
+
+def test_a_newer_root_is_looked_at_even_under_the_same_timestamp(
+    verifier: Verifier, mirror: SignedMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier.verify("tool", "1.0", mirror.directory)
+    counted = refreshes(monkeypatch)
+    (mirror.directory / "metadata/2.root.json").write_bytes(b"{}")
+    with pytest.raises(SigningError):
+        verifier.verify("tool", "1.0", mirror.directory)
+    assert len(counted) == 1
+
+
+def test_another_directory_with_the_same_timestamp_is_another_edition(
+    verifier: Verifier, mirror: SignedMirror, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(mirror.directory, copy)
+    verifier.verify("tool", "1.0", mirror.directory)
+    shutil.rmtree(copy / "targets/patches")
+    with pytest.raises(SourceUnavailable):
+        verifier.verify("tool", "1.0", copy)
+
+
+def test_bytes_that_are_exchanged_under_the_same_timestamp_are_refused(
+    verifier: Verifier, mirror: SignedMirror
+) -> None:
+    """Metadata count as they were verified; a manifest is hashed whenever it is read."""
+    verifier.verify("tool", "1.0", mirror.directory)
+    for manifest in (mirror.directory / "targets/patches").rglob("*.manifest"):
+        manifest.write_bytes(manifest.read_bytes().replace(b"tool", b"fool"))
+    with pytest.raises(ContentMismatch):
+        verifier.verify("tool", "1.0", mirror.directory)

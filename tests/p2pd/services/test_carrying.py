@@ -47,6 +47,7 @@ class CompleteTransfer:
             total_bytes=1_000,
             have=PieceSet.first(1),
             peers_have=NO_PIECES,
+            spread=NO_PIECES,
             peers=(),
             bytes_lan=0,
             is_complete=True,
@@ -66,6 +67,9 @@ class CompleteTransfer:
 
     def ignore(self, peers: Collection[bytes]) -> None:
         raise AssertionError(peers)
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        raise AssertionError((upload, download))
 
     def connect(self, endpoint: Endpoint) -> None:
         raise AssertionError(endpoint)

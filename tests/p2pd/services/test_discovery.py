@@ -13,7 +13,8 @@ import trio
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pd.decisions.discovery_tags import EPOCH_SECONDS, epoch_of, presence_tag, tags_to_announce
+from p2pd.decisions.discovery_tags import EPOCH_SECONDS, aside_tag, epoch_of, presence_tag, tags_to_announce
+from p2pd.decisions.network_gates import Passage
 from p2pd.host.supervise import ServiceFailure
 from p2pd.host.wall_clock import WallClock
 from p2pd.ports import MAX_TAGS, Announcement, Departure, Endpoint, Sighting
@@ -22,6 +23,8 @@ from p2pd.services.discovery import Discovery
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.neighbourhood import MAX_PER_DEVICE, MAX_STRANGERS, MAX_UNREAD, Neighbourhood
 from p2pd.services.site import Board, Peer
+from signing.budgets import GateAction
+from signing.reasons import Reason
 from tests.fakes.fake_lan import FakeLan, FakeLanNetwork, open_fake_network
 from tests.p2pd.services.views import NOW, SELF, make_trusted, make_verified
 
@@ -131,6 +134,58 @@ async def test_a_killed_member_departs(frozen_clock: MockClock, wall_clock: Wall
         assert scene.devices == {"desk-2": "10.0.0.2"}
         await scene.pass_time(2)
         assert scene.devices == {}
+
+
+async def test_a_killed_member_that_is_doubted_departs_within_seconds(
+    frozen_clock: MockClock, wall_clock: WallClock
+) -> None:
+    async with (
+        discovering(frozen_clock, wall_clock) as scene,
+        scene.network.open_lan("10.0.0.2") as two,
+        scene.network.open_lan("10.0.0.3") as three,
+    ):
+        scene.board.trusted.set(TRUSTED)
+        await two.announce(says("desk-2"))
+        await three.announce(says("desk-3"))
+        await wait_all_tasks_blocked()
+        scene.network.kill(two)
+        for device in ("desk-2", "desk-3", "nobody"):
+            scene.board.doubt(device)
+        await scene.pass_time(4)
+        assert scene.devices == {"desk-3": "10.0.0.3"}
+
+
+async def test_who_may_not_use_the_wan_says_so_at_once_and_takes_it_back(
+    frozen_clock: MockClock, wall_clock: WallClock
+) -> None:
+    async with discovering(frozen_clock, wall_clock) as scene:
+        scene.board.trusted.set(TRUSTED)
+        await wait_all_tasks_blocked()
+        aside = aside_tag(SEGMENT, SELF.device, epoch_of(NOW))
+        said = []
+        for passage in (
+            Passage(),
+            Passage(action=GateAction.LAN_ONLY, reason=Reason.LINK_METERED),
+            Passage(upload_reason=Reason.BATTERY_LOW),
+            Passage(),
+        ):
+            scene.board.passage.set(passage)
+            await wait_all_tasks_blocked()
+            assert scene.own.announced is not None
+            said.append(aside in scene.own.announced.tags)
+        assert said == [False, True, True, False]
+
+
+async def test_what_a_peer_says_of_the_wan_is_known_here(frozen_clock: MockClock, wall_clock: WallClock) -> None:
+    async with discovering(frozen_clock, wall_clock) as scene, scene.network.open_lan("10.0.0.2") as two:
+        scene.board.trusted.set(TRUSTED)
+        said = says("desk-2")
+        await two.announce(replace(said, tags=said.tags | {aside_tag(SEGMENT, "desk-2", epoch_of(NOW))}))
+        await wait_all_tasks_blocked()
+        assert scene.peer("desk-2").is_aside
+        await two.announce(said)
+        await wait_all_tasks_blocked()
+        assert not scene.peer("desk-2").is_aside
 
 
 async def test_a_peer_on_two_links_is_one_peer_and_either_link_may_go(

@@ -11,16 +11,18 @@ import trio
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pd.decisions.ambassadors import Timing
+from p2pd.decisions.ambassadors import Fetch, SiteView, Timing, Wait, rank
 from p2pd.piece_set import NO_PIECES, PieceSet
 from p2pd.ports import Endpoint, Neighbour, OriginFailure, TransferProgress
 from p2pd.services.fetching import Filler, Received, Release
+from p2pd.services.lan_sharing import LanShare, LanSharing
 from p2pd.services.metrics import AgentMetrics
 from p2pd.services.origin_sharing import OriginSharing
 from p2pd.services.site import Board, Identity
 from signing.codec import encode
 from signing.manifest import Content, Manifest, SegmentTorrent, Transport
 from signing.reasons import Reason
+from signing.schedule import Member
 from signing.verified import open_manifest
 
 PIECE_BYTES, PIECES = 1_000, 6
@@ -44,6 +46,7 @@ class TableTransfer:
             total_bytes=CONTENT.size,
             have=self.have,
             peers_have=self.peers_have,
+            spread=self.peers_have,
             peers=(),
             bytes_lan=0,
             is_complete=len(self.have) == PIECES,
@@ -67,6 +70,9 @@ class TableTransfer:
 
     def ignore(self, peers: Collection[bytes]) -> None:
         raise AssertionError(peers)
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        raise AssertionError("there is nothing to stand back for")
 
     async def add_piece(self, index: int, data: bytes) -> bool:
         await trio.lowlevel.checkpoint()
@@ -93,7 +99,7 @@ class ScriptedOrigin:
             yield bytes(PIECE_BYTES)
 
 
-def filler(transfer: TableTransfer, origin: ScriptedOrigin, received: Received) -> Filler:
+def filler(transfer: TableTransfer, origin: ScriptedOrigin, received: Received, board: Board | None = None) -> Filler:
     manifest = Manifest(product="app", version="1", release_counter=1, payload=CONTENT, transports=(TRANSPORT,))
     data = encode(manifest)
 
@@ -103,11 +109,12 @@ def filler(transfer: TableTransfer, origin: ScriptedOrigin, received: Received) 
         transfer,
         received,
         origin=origin,
-        board=Board(),
+        board=board or Board(),
         identity=Identity(device="pc-1", segment="office", site="main"),
         metrics=AgentMetrics(CollectorRegistry()),
         timing=Timing(settle=1.0, stall=8.0),
         sharing=OriginSharing(),
+        lan_share=LanShare(LanSharing(), transfer, weight=1),
     )
 
 
@@ -194,3 +201,31 @@ async def test_bytes_are_counted_by_where_they_came_from(
         await let_pass(frozen_clock, PIECES + 1)
     assert {"origin": received.origin, "web": received.web}[source] == CONTENT.size
     assert received.origin + received.web == CONTENT.size
+
+
+async def test_one_who_takes_over_shares_the_budget_with_all_whose_turn_came_before(
+    frozen_clock: MockClock,
+) -> None:
+    """They may be fetching still, each with its share of the site's budget."""
+    transfer, origin, received, board = TableTransfer(), ScriptedOrigin(), Received(), Board()
+    filling = filler(transfer, origin, received, board)
+    ranked = rank(TORRENT.info_hash, [Member(device=f"pc-{number}") for number in range(1, 6)])
+    place = ranked.index("pc-1")
+    view = SiteView(
+        me="pc-1",
+        ranked=ranked,
+        connected=frozenset(ranked) - {"pc-1"},
+        expected={},
+        carriers=frozenset(),
+        listening_since=0.0,
+        began=0.0,
+        last_progress=0.0,
+    )
+    progress = transfer.progress()
+    filling._note_fetching(progress, view, Wait(until=1.0, reason=Reason.WAITING_FOR_AMBASSADOR), 1)
+    assert board.fetching == {TORRENT.info_hash: frozenset(ranked[:1])}
+    filling._note_fetching(progress, view, Fetch(ambassadors=("pc-1",), reason=Reason.TOOK_OVER_STALLED), 1)
+    assert board.fetching == {TORRENT.info_hash: frozenset(ranked[: place + 1]) | frozenset(ranked[:1])}
+    transfer.peers_have = PieceSet.first(PIECES)
+    filling._note_fetching(transfer.progress(), view, Wait(until=1.0, reason=Reason.WAITING_FOR_AMBASSADOR), 1)
+    assert board.fetching == {TORRENT.info_hash: frozenset()}, "what is at the site crosses no WAN"

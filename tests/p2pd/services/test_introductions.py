@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from trio.testing import MockClock
 
 from p2pd.decisions.neighbours import Bounds
+from p2pd.decisions.silence import CHECK_SECONDS
 from p2pd.piece_set import NO_PIECES, PieceSet
 from p2pd.ports import Endpoint, Neighbour, TransferProgress, peer_id_of
 from p2pd.ports_network import Whereabouts
@@ -46,6 +47,7 @@ class Scene:
             total_bytes=PIECES * PIECE_BYTES,
             have=self.have,
             peers_have=NO_PIECES,
+            spread=NO_PIECES,
             peers=tuple(peer.peer_id for peer in self.there.values()),
             bytes_lan=self.bytes_lan,
             is_complete=self.have == EVERYTHING,
@@ -66,6 +68,9 @@ class Scene:
 
     def ignore(self, peers: Collection[bytes]) -> None:
         self.ignored.append(sorted(peers))
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        raise AssertionError((upload, download))
 
     async def changed(self) -> None:
         raise AssertionError("that belongs to whoever fills the torrent")
@@ -223,8 +228,27 @@ async def test_nobody_is_called_slow_while_bytes_come_or_pieces_are_new(
             scene.have = PieceSet.first(number)
             scene.arrive("desk-2", have=PieceSet.first(number + 1))
             scene.arrive("desk-3", have=PieceSet.first(number + 1))
-            await trio.sleep(10)
+            await trio.sleep(3)
+            scene.have = PieceSet.first(number + 1)
+            await trio.sleep(7)
         assert scene.ignored == []
+
+
+async def test_who_hangs_is_not_believed_for_long_though_others_send(scene: Scene, autojump_clock: MockClock) -> None:
+    """Its host keeps the connection. What it alone has comes from elsewhere within seconds; it is not banned."""
+    async with introduced(scene):
+        scene.announce("desk-2", "desk-3")
+        scene.arrive("desk-2")
+        scene.arrive("desk-3", have=PieceSet.first(4))
+        for _ in range(8):
+            scene.give("desk-3", 2**20)
+            await trio.sleep(1)
+        assert scene.ignored == [[peer_id_of("desk-2")]]
+        assert scene.link("desk-2").reason is Reason.PEER_SLOW
+        scene.give("desk-2", 2**14)
+        await trio.sleep(CHECK_SECONDS)
+        assert scene.ignored[-1] == []
+        assert scene.link("desk-2").reason is None
 
 
 async def test_wrong_data_costs_a_ban(scene: Scene, autojump_clock: MockClock) -> None:

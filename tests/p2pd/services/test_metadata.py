@@ -69,6 +69,7 @@ class FakeTrust:
     origin: Answer = field(default_factory=lambda: fails(SourceUnavailable("no route")))
     peers: dict[str, Answer] = field(default_factory=dict)
     asked: list[tuple[str, float]] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)  # editions that the origin was asked for
     mirror: Path = Path("mirror")
 
     async def refresh(self, source: MetadataSource) -> Trusted:
@@ -76,6 +77,8 @@ class FakeTrust:
         self.asked.append((kind, trio.current_time()))
         if isinstance(source, FromDisk):
             return await self.disk()
+        if isinstance(source, FromOrigin):
+            self.told.append(source.newest)
         return await (self.origin() if isinstance(source, FromOrigin) else self.peers[kind]())
 
     async def torrent(self, manifest: VerifiedManifest, transport_sha256: str | None = None) -> bytes:
@@ -182,6 +185,18 @@ async def test_the_origin_is_asked_on_a_hint_and_now_and_then(scene: Scene, froz
         scene.poll.say(4)
         await wait_all_tasks_blocked()
         assert scene.version == 4
+
+
+async def test_an_edition_that_is_told_of_is_asked_for_once(scene: Scene, frozen_clock: MockClock) -> None:
+    scene.trust.origin = gives(make_trusted(3))
+    async with scene.running():
+        scene.trust.origin = fails(Expired("timestamp: expired"))
+        scene.poll.say(5)
+        await scene.pass_time(2)
+        scene.trust.origin = gives(make_trusted(5))
+        await scene.pass_time(60)
+        assert scene.trust.told[:3] == [0, 5, 0]  # by name, since what is told of it may be what is broken
+        assert scene.version == 5
 
 
 async def test_an_origin_that_fails_is_asked_again_ever_more_rarely(scene: Scene, frozen_clock: MockClock) -> None:

@@ -5,6 +5,7 @@ import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from p2pd.adapters.report_spool import ReportSpool
 from p2pd.ports_control import Attempt, CoordinatorUnavailable, Refused, ReportVerdict, StorageFailed
 from p2pd.services.metrics import AgentMetrics
-from p2pd.services.reporting import BATCH, RETRY_BATCH, Reporter
+from p2pd.services.reporting import BATCH, PASSING_SECONDS, RETRY_BATCH, Reporter
 from signing.devices import DeviceKey
 from signing.envelope import open_envelope
 from signing.reasons import Reason
@@ -129,18 +130,49 @@ def scene(tmp_path: Path, frozen_clock: MockClock) -> Scene:
 async def test_reports_are_sent_as_they_are_made(scene: Scene, frozen_clock: MockClock) -> None:
     async with scene.running():
         await scene.report(InstallState.FETCHING)
+        await scene.pass_time(1)
         assert scene.desk.states == [InstallState.FETCHING]
         assert await scene.spool.count() == 0
         assert scene.gauge == 0
 
 
+async def test_an_end_after_a_silence_goes_at_once(scene: Scene, frozen_clock: MockClock) -> None:
+    async with scene.running():
+        await scene.report(*UNTIL_PROBATION)
+        assert scene.desk.states == []
+        await scene.report(InstallState.COMMITTED)
+        assert scene.desk.states == [InstallState.COMMITTED]
+
+
+async def test_thousands_on_the_way_are_told_little_by_little_and_hold_no_end_up(
+    scene: Scene, frozen_clock: MockClock
+) -> None:
+    """Those that go on meanwhile cost nothing: each is told once, with what it has come to."""
+    many = [replace(attempt(InstallState.FETCHING), manifest_sha256=f"{number:064x}") for number in range(4 * BATCH)]
+    full = BATCH * PASSING_SECONDS
+    async with scene.running():
+        for fetched in many:
+            await scene.reporter.report(fetched)
+        await scene.pass_time(1)
+        assert len(scene.desk.kept) == BATCH
+        for fetched in many[BATCH:]:
+            await scene.reporter.report(replace(fetched, state=InstallState.VERIFIED))
+        await scene.report(InstallState.COMMITTED)
+        assert len(scene.desk.kept) == BATCH + 1, "an end goes along at once"
+        await scene.pass_time(int(4 * full) + 2)
+    assert len(scene.desk.kept) == len(many) + 1
+    assert scene.desk.states.count(InstallState.VERIFIED) == 3 * BATCH
+    assert all(later - earlier >= 1 for earlier, later in pairwise(scene.desk.asked[1:]))
+
+
 async def test_of_states_that_pass_only_the_newest_is_told(scene: Scene, frozen_clock: MockClock) -> None:
     async with scene.running():
-        await scene.report(InstallState.FETCHING)
-        await scene.report(InstallState.STAGED, InstallState.VERIFIED, InstallState.PROBATION)
+        await scene.report(InstallState.FETCHING, InstallState.STAGED)
+        await scene.pass_time(1)
+        await scene.report(InstallState.VERIFIED, InstallState.RESERVED, InstallState.PROBATION)
         assert scene.gauge == 1
         await scene.pass_time(1)
-        assert scene.desk.states == [InstallState.FETCHING, InstallState.PROBATION]
+        assert scene.desk.states == [InstallState.STAGED, InstallState.PROBATION]
         assert scene.gauge == 0
 
 
@@ -264,7 +296,7 @@ async def test_other_refusals_are_final(scene: Scene, frozen_clock: MockClock) -
 
     desk = Strict()
     reporter = Reporter(scene.spool, desk, scene.wall_clock, SELF, scene.metrics)
-    await reporter.report(attempt(InstallState.FETCHING))
+    await reporter.report(attempt(InstallState.COMMITTED))
     async with trio.open_nursery() as nursery:
         await nursery.start(reporter.run)
         await wait_all_tasks_blocked()

@@ -130,3 +130,15 @@ async def test_another_network_is_another_link(autojump_clock: MockClock) -> Non
         await download(pacer, FakeWindow(), 10)
         assert pacer.link > 0
         nursery.cancel_scope.cancel()
+
+
+async def test_the_link_is_what_came_and_not_what_came_times_the_ambassadors(autojump_clock: MockClock) -> None:
+    """Nobody knows how many of them fetched: ten times too much would be 200 % of the link at a budget of 20 %."""
+    pacer = Pacer(unix=lambda: 1e6 + trio.current_time())
+    pacer.share_with(lambda: 10)
+    pacer.allow(None, yields=False)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pacer.run)
+        await download(pacer, FakeWindow(), 10.0)
+        assert pacer.link == pytest.approx(LINK, rel=0.1)
+        nursery.cancel_scope.cancel()

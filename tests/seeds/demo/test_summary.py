@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from seeds.demo.screen import in_bytes
 from seeds.demo.software import Software, Wheel
 from seeds.demo.story import Release, Told
 from seeds.demo.summary import all_went_well, facts_of, last_words, summary_table
@@ -68,7 +67,7 @@ def test_each_agent_shows_whence_both_releases_came(told: Told) -> None:
         console.print(summary_table(facts_of(told)))
     rows = [line for line in printed.get().splitlines() if "agent-" in line]
     assert [cell.strip() for cell in rows[1].split("│")[1:-1]] == [
-        *("agent-2", "2", "123 kB", "0 B", "1817 B", "0 B", "committed")
+        *("agent-2", "2", "123.4 kB", "0 B", "1.8 kB", "0 B", "committed")
     ]
 
 
@@ -79,7 +78,9 @@ def test_copies_are_of_what_the_origin_counted(told: Told) -> None:
 
 
 def test_an_update_that_travels_as_a_delta_is_called_one(told: Told) -> None:
-    assert "of its update 1817 B: it travels as a delta of 1817 B in the place of 107 kB" in last_words(facts_of(told))
+    assert "of its update 1.8 kB: it travels as a delta of 1.8 kB in the place of 107.0 kB" in last_words(
+        facts_of(told)
+    )
     full = replace(told.update, delta_bytes=None, origin_bytes=FULL)
     assert "of its update 1.0 copies. " in last_words(facts_of(replace(told, update=full)))
 
@@ -89,10 +90,3 @@ def test_it_went_well_if_all_of_it_was_seen(told: Told) -> None:
     assert not all_went_well(facts_of(replace(told, restored=False)))
     assert not all_went_well(facts_of(replace(told, halted_with="")))
     assert not all_went_well(facts_of(replace(told, final=(told.final[0], sight("agent-2", "1")))))
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (9_999, "9999 B"), (10_000, "10 kB"), (999_499, "999 kB"), (1_000_000, "1.00 MB")]
-)
-def test_bytes_for_people(count: int, text: str) -> None:
-    assert in_bytes(count) == text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pd.host.control_socket import serve_requests
+from p2pd.host.control_socket import ControlRefused, serve_requests
 from seeds.fleet import Fleet
 from seeds.services import publishing
 from seeds.services.publishing import poke_coordinator, stage_patch, stage_policy, stage_recall
@@ -151,7 +151,35 @@ async def test_a_coordinator_that_runs_is_told(tmp_path: Path, nursery: trio.Nur
         verbs.append(verb)
         return {"timestamp_version": 9}
 
-    assert await poke_coordinator(socket) is None
+    assert poke_coordinator(socket) is None
     await nursery.start(serve_requests, socket, handle)
-    assert await poke_coordinator(socket) == 9
+    assert await trio.to_thread.run_sync(poke_coordinator, socket) == 9
     assert verbs == ["recompute"]
+
+
+@pytest.mark.parametrize("answer", [ControlRefused(None, "stalled"), {"timestamp_version": "9"}, {}])
+async def test_a_coordinator_that_cannot_look_now_is_left_alone(
+    tmp_path: Path, nursery: trio.Nursery, answer: ControlRefused | dict[str, object]
+) -> None:
+    async def handle(*_: object) -> dict[str, object]:
+        if isinstance(answer, ControlRefused):
+            raise answer
+        return answer
+
+    await nursery.start(serve_requests, tmp_path / "control.sock", handle)
+    assert await trio.to_thread.run_sync(poke_coordinator, tmp_path / "control.sock") is None
+
+
+async def test_who_hangs_up_or_babbles_has_not_answered(tmp_path: Path, nursery: trio.Nursery) -> None:
+    for reply in (b"", b"not JSON\n", b"[1]\n", b"[" * 100_000):
+
+        async def babble(stream: trio.SocketStream, reply: bytes = reply) -> None:
+            await stream.receive_some()
+            await stream.send_all(reply)
+
+        path = tmp_path / f"{len(reply)}.sock"
+        listener = trio.socket.socket(trio.socket.AF_UNIX)
+        await listener.bind(str(path))
+        listener.listen()
+        await nursery.start(trio.serve_listeners, babble, [trio.SocketListener(listener)])
+        assert await trio.to_thread.run_sync(poke_coordinator, path) is None

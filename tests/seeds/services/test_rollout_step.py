@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A step turns what is published and reported into rollouts and signed schedules, and survives being cut short."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from seeds.services.rollout_step import RolloutStep
 from seeds.services.rollouts import RolloutsStalled, StepOutcome
 from seeds.signers import open_online_keys
 from signing.codec import decode, encode
+from signing.edition_news import decode_news, news_name
 from signing.errors import KeyUnavailable
 from signing.reasons import Reason
 from signing.report import InstallState, Measured
@@ -26,6 +28,7 @@ class Scene:
     """A fleet with three endpoints in Paris, and an administrator."""
 
     def __init__(self, fleet: Fleet, workshop: Path, store: Store, clock: SetClock) -> None:
+        self.fleet = fleet
         self.store = store
         self.clock = clock
         self.workshop = workshop
@@ -309,3 +312,29 @@ def test_without_a_policy_nothing_moves(scene: Scene) -> None:
     scene.admin.publish("policies")
     with pytest.raises(RolloutsStalled, match="is not published"):
         scene.step()
+
+
+def test_each_edition_that_is_told_has_news(scene: Scene) -> None:
+    first = scene.step().timestamp_version
+    scene.admin.release("1", 1)
+    second = scene.step().timestamp_version
+    assert second == first + 2  # the release, then its schedule
+    news = decode_news((scene.fleet.repository / "metadata" / news_name(second)).read_bytes())
+    roles = {name.split(".")[1] for name in news.metadata if name != "timestamp.json"}
+    assert roles == {"snapshot", "patches", "schedules"}
+    assert sorted(name.rpartition(".")[2] for name in news.targets) == ["manifest", "paris", "torrent"]
+
+
+def test_a_disk_that_takes_no_news_stops_no_rollout(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("signing.news_files.replace_whole", is_full)
+    scene.admin.release("1", 1)
+    version = scene.step().timestamp_version
+    assert len(scene.schedule().offers) == 1
+    path = scene.fleet.repository / "metadata" / news_name(version)
+    assert not path.exists()
+    monkeypatch.undo()
+    scene.step()
+    assert path.exists()
