@@ -117,6 +117,7 @@ class TransferProgress:
     peers_have: PieceSet  # at least one connected peer has the piece
     spread: PieceSet  # at least half of the connected peers have it
     peers: tuple[bytes, ...]  # `peer_id_of` the devices that connected peers claim to be, inside the mutual TLS session
+    on_disk: PieceSet  # of `have`, those that are known to be written
     bytes_lan: int  # payload bytes received from peers since the torrent was added
     is_complete: bool  # every piece is verified and flushed to disk
 

@@ -243,6 +243,12 @@ class PayloadStore(Protocol):
     async def verify(self, manifest: VerifiedManifest, sha256: str, name: str) -> VerifiedPayload:
         """Read the finished transport back and hash it. Raises ContentMismatch."""
 
+    async def read_ahead(self, sha256: str, name: str, until: int) -> None:
+        """Hash a transport that is still coming, as far as it is on disk (`until`, an offset): then `verify` is short.
+
+        One call at a time for each; `make_room` begins anew.
+        """
+
     async def has(self, sha256: str, name: str) -> bool:
         """Whether a transport, finished or not, lies on disk."""
 

@@ -67,9 +67,27 @@ def reopen_committed(data: bytes, *, sha256: str) -> VerifiedManifest:
     return open_manifest(data, sha256=sha256, where=f"committed manifest {sha256[:12]}")
 
 
-def verify_payload(manifest: VerifiedManifest, path: Path) -> VerifiedPayload:
+class BegunDigest:
+    """SHA-256 of the beginning of a file that is still being written, so that little is left to read at its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.position = 0  # bytes that are in `digest`
+        self.digest = hashlib.sha256()
+        self._path = path
+
+    def advance(self, until: int) -> None:
+        """Read on up to the offset `until`, before which the file is final. Raises OSError."""
+        with self._path.open("rb") as file:
+            file.seek(self.position)
+            while self.position < until and (chunk := file.read(min(HASH_BUFFER_BYTES, until - self.position))):
+                self.digest.update(chunk)
+                self.position += len(chunk)
+
+
+def verify_payload(manifest: VerifiedManifest, path: Path, *, begun: BegunDigest | None = None) -> VerifiedPayload:
     """Hash the file at `path` and find which transport it is, or whether it is the payload itself.
 
+    `begun` spares reading what it has read; should that give no digest of the manifest, all of the file is read.
     Raises ContentMismatch when it is neither, a delta for instance, and BadInput when it cannot be read.
     """
     whole: list[tuple[Content, Transport | None]] = [(way.content, way) for way in manifest.manifest.transports]
@@ -80,8 +98,8 @@ def verify_payload(manifest: VerifiedManifest, path: Path) -> VerifiedPayload:
             if size not in {content.size for content, _ in whole}:
                 sizes = " or ".join(str(content.size) for content, _ in whole)
                 raise ContentMismatch(str(path), expected=f"{sizes} bytes", actual=f"{size} bytes")
-            file.seek(0)
-            digest = hashlib.sha256()
+            file.seek(begun.position if begun is not None else 0)
+            digest = begun.digest.copy() if begun is not None else hashlib.sha256()
             while chunk := file.read(HASH_BUFFER_BYTES):
                 digest.update(chunk)
     except OSError as problem:
@@ -90,6 +108,8 @@ def verify_payload(manifest: VerifiedManifest, path: Path) -> VerifiedPayload:
     for content, transport in whole:
         if (content.sha256, content.size) == (actual, size):
             return VerifiedPayload(manifest=manifest, transport=transport, path=path, seal=_SEAL)
+    if begun is not None:
+        return verify_payload(manifest, path)
     expected = " or ".join(f"SHA-256 {content.sha256}" for content, _ in whole)
     raise ContentMismatch(str(path), expected=expected, actual=f"SHA-256 {actual}")
 

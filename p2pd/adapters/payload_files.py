@@ -4,12 +4,13 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from p2pd.ports import PayloadStoreFull
 from p2pd.ports_control import RunSync, StorageFailed
 from signing.bounds import check_sha256
-from signing.verified import VerifiedManifest, VerifiedPayload, verify_payload
+from signing.verified import BegunDigest, VerifiedManifest, VerifiedPayload, verify_payload
 
 SPARE_BYTES = 64 * 2**20  # left free beside a payload, so that journal, spool and logs go on
 
@@ -20,6 +21,7 @@ class PayloadFiles:
     def __init__(self, directory: Path, run_sync: RunSync) -> None:
         self._directory = directory
         self._run_sync = run_sync
+        self._begun: dict[str, BegunDigest] = {}
 
     def directory(self, sha256: str) -> Path:
         """Where the transport with that digest lies; the digest is checked, since it becomes a path."""
@@ -28,13 +30,21 @@ class PayloadFiles:
 
     async def make_room(self, sha256: str, size: int) -> None:
         """Raise PayloadStoreFull unless what is still missing of `size` bytes fits, with some to spare."""
+        self._begun.pop(sha256, None)  # whoever asks for room is about to write
         with _storage_failures():
             await self._run_sync(self._make_room, sha256, size)
 
     async def verify(self, manifest: VerifiedManifest, sha256: str, name: str) -> VerifiedPayload:
-        """Read the finished transport back and hash it. Raises ContentMismatch."""
-        payload: VerifiedPayload = await self._run_sync(verify_payload, manifest, self.directory(sha256) / name)
+        """Read the finished transport back, as far as it was not read yet, and hash it. Raises ContentMismatch."""
+        verify = partial(verify_payload, begun=self._begun.pop(sha256, None))
+        payload: VerifiedPayload = await self._run_sync(verify, manifest, self.directory(sha256) / name)
         return payload
+
+    async def read_ahead(self, sha256: str, name: str, until: int) -> None:
+        """Read back and hash what is final of a transport: all before the offset `until`. One at a time for each."""
+        begun = self._begun.setdefault(sha256, BegunDigest(self.directory(sha256) / name))
+        with _storage_failures():
+            await self._run_sync(begun.advance, until)
 
     async def has(self, sha256: str, name: str) -> bool:
         """Whether a transport, finished or not, lies on disk."""
@@ -44,6 +54,7 @@ class PayloadFiles:
 
     async def discard(self, sha256: str) -> None:
         """Remove a transport; nothing happens when it is not there."""
+        self._begun.pop(sha256, None)
         with _storage_failures():
             await self._run_sync(_remove, self.directory(sha256))
 

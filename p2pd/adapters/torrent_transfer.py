@@ -48,6 +48,8 @@ class TorrentTransfer:
         self._looked_at = -math.inf
         self._bytes_lan = 0
         self._flushes = 0  # asked for and not done
+        self._flushing = NO_PIECES  # what was there when the last was asked for
+        self._on_disk = NO_PIECES
         self._flushed_at = -math.inf
         self._is_awaited = False  # somebody waits in `changed`
         self._is_flushing = False  # for the last time, everything being there
@@ -82,6 +84,7 @@ class TorrentTransfer:
                 peers_have=self._peers.have,
                 spread=self._peers.spread,
                 peers=self._peers.ids,
+                on_disk=self._on_disk,
                 bytes_lan=self._bytes_lan,
                 is_complete=self._is_complete,
             )
@@ -213,6 +216,8 @@ class TorrentTransfer:
                 self._ask(_EVERYTHING)
             case lt.cache_flushed_alert():
                 self._flushes = max(0, self._flushes - 1)
+                if not self._flushes:
+                    self._on_disk = self._flushing
                 self._is_complete = self._is_flushing and self._flushes == 0 and self._failure is None
                 self._tell()
             case lt.file_error_alert():
@@ -290,6 +295,7 @@ class TorrentTransfer:
 
     def _flush(self) -> None:
         self._flushes += 1
+        self._flushing = self._have
         self._flushed_at = trio.current_time()
         self._handle.flush_cache()
 

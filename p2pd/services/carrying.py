@@ -3,6 +3,7 @@
 
 import hashlib
 import math
+from functools import partial
 
 import trio
 
@@ -192,6 +193,7 @@ class Carriages:
                         timing=self._timing,
                         sharing=self._sharing,
                         lan_share=lan_share,
+                        read_ahead=partial(self._store.read_ahead, carriage.digest, spec.name),
                     )
                     await filler.fill()
                     self._metrics.transfer_seconds.observe(trio.current_time() - began)

@@ -19,8 +19,10 @@ from p2pd.decisions.request_window import LOOK_SECONDS
 from p2pd.decisions.spreading import Backlog
 from p2pd.decisions.stripes import PieceRun, entry_point, next_run
 from p2pd.host.latest import Latest
+from p2pd.host.telemetry import log
 from p2pd.piece_set import PieceSet
 from p2pd.ports import Origin, Transfer, TransferProgress
+from p2pd.ports_control import StorageFailed
 from p2pd.services.lan_sharing import LanShare
 from p2pd.services.measuring import Measuring
 from p2pd.services.metrics import AgentMetrics
@@ -33,8 +35,11 @@ from signing.reasons import Reason
 from signing.report import Measured
 from signing.verified import VerifiedManifest
 
+_log = log("fetching")
+
 LEAST_PAUSE = 0.01  # what is due a rounding error from now is not waited for in circles
 BACKLOG_SECONDS = 0.25  # until it is asked again whether peers have taken what was brought
+READ_AHEAD_BYTES = 8 * 2**20
 LEAST_GUARD = 4  # pieces of another's stripe that are left to it, as being on their way
 
 
@@ -74,7 +79,11 @@ class Filler:
         timing: Timing,
         sharing: OriginSharing,
         lan_share: LanShare,
+        read_ahead: Callable[[int], Awaitable[None]],
     ) -> None:
+        """`read_ahead` verifies what is on disk up to an offset, so that little is left to read at the end."""
+        self._read_ahead = read_ahead
+        self._has_read, self._is_reading = 0, False
         self._lan_share = lan_share
         self._transfer = transfer
         self._received = received
@@ -135,10 +144,27 @@ class Filler:
                     self._say(None)
                     nursery.cancel_scope.cancel()
                     return
+                self._read_back(progress, nursery)
                 pause = self._step(progress, nursery)
                 with trio.move_on_after(pause):
                     await self._stirred.wait()
                 self._stirred = trio.Event()
+
+    def _read_back(self, progress: TransferProgress, nursery: trio.Nursery) -> None:
+        """Begin to read the next part of the transport's beginning, if it is on disk and no other is being read."""
+        final = progress.on_disk.run_at(0, progress.piece_count) * progress.piece_bytes
+        if final >= self._has_read + READ_AHEAD_BYTES and not self._is_reading:
+            self._is_reading = True
+            nursery.start_soon(self._read_until, self._has_read + READ_AHEAD_BYTES)
+
+    async def _read_until(self, offset: int) -> None:
+        try:
+            await self._read_ahead(offset)
+        except StorageFailed as problem:
+            _log.info("not read ahead", why=str(problem))  # verification reads it again, and says what is wrong
+            return
+        self._has_read, self._is_reading = offset, False
+        self._stirred.set()
 
     async def _try_from_elsewhere(self) -> None:
         """On another network the origin may be reached at once."""

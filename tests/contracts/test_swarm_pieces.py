@@ -119,6 +119,20 @@ async def test_what_peers_have_is_seen_as_it_grows(open_swarm: OpenSwarm, payloa
         await until(watcher, lambda now: now.peers == (peer_id_of("pc-1"),))
         await until(other, is_complete)
         await until(watcher, lambda now: len(now.peers_have) == now.piece_count)
+        await until(watcher, lambda now: len(now.spread) == now.piece_count)
+
+
+async def test_what_is_said_to_be_on_disk_is_there(open_swarm: OpenSwarm, payload: Payload, tmp_path: Path) -> None:
+    spec = payload.spec(tmp_path / "pc-1")
+    async with open_swarm("pc-1") as swarm, swarm.transfer(spec) as transfer:
+        file = tmp_path / "pc-1" / "office"
+        for index in range(payload.piece_count):
+            assert await transfer.add_piece(index, payload.piece(index))
+            for piece in transfer.progress().on_disk:
+                size = len(payload.piece(0))
+                assert file.read_bytes()[piece * size : (piece + 1) * size] == payload.piece(piece)
+        progress = await until(transfer, is_complete)
+        assert len(progress.on_disk) == progress.piece_count
 
 
 async def test_good_pieces_on_disk_are_kept_and_bad_ones_are_not(

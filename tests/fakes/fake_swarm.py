@@ -244,6 +244,7 @@ class FakeTransfer:
             peers_have=reduce(or_, (peer.pieces() for peer in peers if peer.peer_id not in self._ignored), NO_PIECES),
             spread=PieceSet.held_by(max(1, (len(peers) + 1) // 2), (peer.pieces() for peer in peers)),
             peers=tuple(sorted({peer.peer_id for peer in peers})),
+            on_disk=self.pieces(),
             bytes_lan=self._bytes_lan,
             is_complete=self._is_complete,
         )

@@ -40,3 +40,11 @@ def test_nothing_has_no_ends() -> None:
     for end in ("lowest", "highest"):
         with pytest.raises(ValueError, match="empty"):
             getattr(NO_PIECES, end)
+
+
+@given(st.lists(SETS, max_size=7), st.integers(min_value=1, max_value=8))
+def test_held_by_counts_over_all_sets(sets: list[set[int]], least: int) -> None:
+    expected = {piece for piece in set().union(*sets) if sum(piece in one for one in sets) >= least}
+    assert set(PieceSet.held_by(least, map(PieceSet.of, sets))) == expected
+    counts = [sum(piece in one for one in sets) for piece in range(301)]
+    assert set(PieceSet.where(counts, least)) == expected

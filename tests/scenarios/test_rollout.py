@@ -93,7 +93,7 @@ async def test_two_products_do_not_wait_for_each_other(world: World) -> None:
 
 async def test_a_newer_release_replaces_one_that_is_still_on_its_way(world: World) -> None:
     endpoints = await world.enrol(3)
-    older = world.release("1.0", pieces=200)
+    older = world.release("1.0", pieces=2_000)
     await world.until(lambda: any(endpoint.stands(older, InstallState.FETCHING) for endpoint in endpoints))
     newer = world.release("1.1")
     await world.all_committed(newer)

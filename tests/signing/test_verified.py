@@ -8,7 +8,7 @@ import pytest
 from signing.codec import encode
 from signing.errors import BadInput, ContentMismatch
 from signing.manifest import Content, Delta, SegmentTorrent
-from signing.verified import VerifiedManifest, VerifiedPayload, reopen_committed, verify_payload
+from signing.verified import BegunDigest, VerifiedManifest, VerifiedPayload, reopen_committed, verify_payload
 from tests.signing.fleet_documents import TRANSPORT, make_manifest
 
 
@@ -95,6 +95,31 @@ class TestVerifyingAPayload:
         transport.write_bytes(data)
         with pytest.raises(ContentMismatch, match=f"expected {len(TRANSPORT)} or 1000 bytes, found {len(data)} bytes"):
             verify_payload(manifest, transport)
+
+    @pytest.mark.parametrize("steps", [[0], [3], [5, 2, 9], [len(TRANSPORT)], [4, len(TRANSPORT) + 9]])
+    def test_what_was_read_while_it_came_is_not_read_again(
+        self, manifest: VerifiedManifest, transport: Path, steps: list[int]
+    ) -> None:
+        begun = BegunDigest(transport)
+        for step in steps:
+            begun.advance(step)
+        assert begun.position == min(max(steps), len(TRANSPORT))
+        assert verify_payload(manifest, transport, begun=begun).transport == manifest.manifest.transports[0]
+        transport.write_bytes(TRANSPORT[:-1] + b"\0")
+        if begun.position < len(TRANSPORT):
+            with pytest.raises(ContentMismatch):
+                verify_payload(manifest, transport, begun=begun)
+
+    def test_a_beginning_that_was_other_when_it_was_read_costs_a_whole_read(
+        self, manifest: VerifiedManifest, transport: Path
+    ) -> None:
+        transport.write_bytes(b"\0" + TRANSPORT[1:])
+        begun = BegunDigest(transport)
+        begun.advance(4)
+        with pytest.raises(ContentMismatch):
+            verify_payload(manifest, transport, begun=begun)
+        transport.write_bytes(TRANSPORT)
+        assert verify_payload(manifest, transport, begun=begun).transport == manifest.manifest.transports[0]
 
     def test_says_which_file_cannot_be_read(self, manifest: VerifiedManifest, tmp_path: Path) -> None:
         for path in (tmp_path / "absent", tmp_path):

@@ -228,6 +228,7 @@ class ModelledAgent:
             total_bytes=self.release.piece_count,
             have=self.have,
             peers_have=reduce(or_, (other.have for other in self.connections.values()), NO_PIECES),
+            on_disk=NO_PIECES,
             spread=PieceSet.held_by(
                 max(1, (len(self.connections) + 1) // 2), (other.have for other in self.connections.values())
             ),

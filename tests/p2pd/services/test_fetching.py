@@ -47,6 +47,7 @@ class TableTransfer:
             have=self.have,
             peers_have=self.peers_have,
             spread=self.peers_have,
+            on_disk=NO_PIECES,
             peers=(),
             bytes_lan=0,
             is_complete=len(self.have) == PIECES,
@@ -115,6 +116,7 @@ def filler(transfer: TableTransfer, origin: ScriptedOrigin, received: Received, 
         timing=Timing(settle=1.0, stall=8.0),
         sharing=OriginSharing(),
         lan_share=LanShare(LanSharing(), transfer, weight=1),
+        read_ahead=trio.sleep,
     )
 
 

@@ -48,6 +48,7 @@ class Scene:
             have=self.have,
             peers_have=NO_PIECES,
             spread=NO_PIECES,
+            on_disk=NO_PIECES,
             peers=tuple(peer.peer_id for peer in self.there.values()),
             bytes_lan=self.bytes_lan,
             is_complete=self.have == EVERYTHING,

@@ -33,6 +33,7 @@ class Torrent:
             have=self.have,
             peers_have=self.peers_have,
             spread=self.peers_have,
+            on_disk=NO_PIECES,
             peers=(),
             bytes_lan=self.bytes_lan,
             is_complete=len(self.have) == PIECES,

@@ -72,6 +72,7 @@ def progress(have: PieceSet = NO_PIECES, peers: Collection[str] = ()) -> Transfe
         have=have,
         peers_have=NO_PIECES,
         spread=NO_PIECES,
+        on_disk=NO_PIECES,
         peers=tuple(map(peer_id_of, peers)),
         bytes_lan=0,
         is_complete=False,
