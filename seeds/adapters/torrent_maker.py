@@ -12,7 +12,9 @@ from p2pd.host.torrent_file import MAX_PIECES, is_piece_size, read_torrent
 from signing.bounds import MAX_PAYLOAD_BYTES, check_name
 from signing.errors import BadInput
 
-LEAST_PIECE_BYTES = 262_144  # measured: a swarm on a LAN ends sooner with pieces of 256 KiB than of 1 MiB
+USUAL_PIECE_BYTES = 262_144  # measured: a swarm on a LAN ends sooner with pieces of 256 KiB than of 1 MiB
+LEAST_PIECE_BYTES = 32_768  # two blocks: less would only cost
+USUAL_PIECES = 512  # of fewer, one half-way at each ambassador would be too much of the payload
 
 
 class MadeTorrent(NamedTuple):
@@ -24,8 +26,10 @@ class MadeTorrent(NamedTuple):
 
 
 def piece_bytes_for(size: int) -> int:
-    """256 KiB, or as many times two as keep the payload within MAX_PIECES pieces."""
-    piece_bytes = LEAST_PIECE_BYTES
+    """256 KiB; of small payloads less, for USUAL_PIECES pieces; of large ones more, for at most MAX_PIECES."""
+    piece_bytes = USUAL_PIECE_BYTES
+    while size <= piece_bytes * USUAL_PIECES // 2 and piece_bytes > LEAST_PIECE_BYTES:
+        piece_bytes //= 2
     while size > piece_bytes * MAX_PIECES:
         piece_bytes *= 2
     return piece_bytes

@@ -8,7 +8,13 @@ import libtorrent as lt
 import pytest
 
 from p2pd.host.torrent_file import MAX_PIECES, is_piece_size, read_torrent
-from seeds.adapters.torrent_maker import LEAST_PIECE_BYTES, make_torrent, piece_bytes_for
+from seeds.adapters.torrent_maker import (
+    LEAST_PIECE_BYTES,
+    USUAL_PIECE_BYTES,
+    USUAL_PIECES,
+    make_torrent,
+    piece_bytes_for,
+)
 from signing.bounds import MAX_PAYLOAD_BYTES
 from signing.devices import SegmentAuthority
 from signing.errors import BadInput
@@ -76,12 +82,17 @@ def test_progress_is_told_piece_by_piece(payload: Path) -> None:
     assert told == [(done, 4) for done in range(1, 5)]
 
 
-@pytest.mark.parametrize("size", [1, 2**20, 2**30, 4 * 2**30, 4 * 2**30 + 1, 10 * 2**30, MAX_PAYLOAD_BYTES])
+@pytest.mark.parametrize(
+    "size", [1, 2**20, 2**25, 2**26, 2**26 + 1, 2**27, 2**30, 4 * 2**30, 4 * 2**30 + 1, 10 * 2**30, MAX_PAYLOAD_BYTES]
+)
 def test_pieces_grow_with_the_payload_and_never_get_too_many(size: int) -> None:
     piece_bytes = piece_bytes_for(size)
     assert is_piece_size(piece_bytes)
     assert -(-size // piece_bytes) <= MAX_PIECES
-    assert piece_bytes == LEAST_PIECE_BYTES or -(-size // (piece_bytes // 2)) > MAX_PIECES, "no larger than needed"
+    if piece_bytes > USUAL_PIECE_BYTES:
+        assert -(-size // (piece_bytes // 2)) > MAX_PIECES, "no larger than needed"
+    elif piece_bytes > LEAST_PIECE_BYTES:
+        assert size > piece_bytes * USUAL_PIECES // 2, "as many pieces as usual"
 
 
 def test_what_cannot_be_a_payload_is_refused(tmp_path: Path) -> None:
