@@ -22,9 +22,9 @@ from bench.packages import install
 from bench.pictures import draw_all
 from bench.programme import Allowance, Entrant, rounds
 from bench.race import Racecourse, racecourse
-from bench.report import by_scene, latest_json, tables, write_into
+from bench.report import by_scene, growth_table, latest_json, tables, write_into
 from bench.results_file import append_run, read_runs
-from bench.scenes import SCENES, scene_named
+from bench.scenes import SCENES, growing, scene_named
 from bench.summary import one_line, summaries
 from p2pd.host.command_line import bad_input_exits
 from p2pd.host.exception_groups import first_of_group
@@ -32,6 +32,7 @@ from signing.errors import BadInput
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = "latest.runs.jsonl"
+GROWTH = (5, 10, 20, 40, 60)
 
 results_option = click.option(
     "--results",
@@ -78,6 +79,23 @@ def short(results: Path) -> None:
 def full(results: Path) -> None:
     """Run everybody in every scene, three times, then report: an hour and a half."""
     _benchmark(programmes.full(), seconds=math.inf, results=results)
+
+
+@main.command()
+@results_option
+@click.option("--endpoints", "counts", multiple=True, type=click.IntRange(1), default=GROWTH, show_default=True)
+@click.option("--contender", "names", multiple=True, default=("p2pd",), show_default=True)
+def growth(results: Path, counts: tuple[int, ...], names: tuple[str, ...]) -> None:
+    """Measure what one more endpoint costs: one LAN of 5 to 60 of them. Writes growth.json and growth.md."""
+    with _failures_exit():
+        contenders = [contender_named(name) for name in names]
+        entrants = [Entrant(scene=growing(count), contender=one, runs=1) for count in counts for one in contenders]
+        outcomes = _run(entrants, seconds=math.inf, into=None)
+        found = summaries(outcomes)
+        results.mkdir(parents=True, exist_ok=True)
+        (results / "growth.json").write_text(json.dumps([summary.to_plain() for summary in found], indent=2) + "\n")
+        (results / "growth.md").write_text(growth_table(found))
+        click.echo(growth_table(found))
 
 
 @main.command()

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.outcome import Outcome
-from bench.scenes import SCENES
-from bench.summary import Spread, Summary, summaries
+from bench.scenes import MB, SCENES
+from bench.summary import GB, Spread, Summary, summaries
 from signing.errors import BadInput
 
 BEGIN, END = "<!-- tables: begin (python -m bench report writes them) -->", "<!-- tables: end -->"
@@ -42,6 +42,35 @@ def tables(outcomes: Sequence[Outcome], *, machine: str) -> str:
         of_scene = sorted((s for s in found if s.scene == scene), key=lambda summary: summary.ratio.median)
         parts += [f"### {scene}", _caption(of_scene[0]), _table(of_scene, estimated)]
     return "\n\n".join(parts) + "\n"
+
+
+def growth_table(found: Iterable[Summary]) -> str:
+    """Markdown: a line for each size of a fleet, and what one endpoint of it costs."""
+    head = (
+        "contender",
+        "endpoints",
+        "× limit",
+        "copies",
+        "CPU s per endpoint",
+        "CPU s per GB",
+        "origin CPU s",
+        "peak MB",
+    )
+    rows = [
+        (
+            summary.contender,
+            str(summary.endpoints),
+            f"{summary.ratio.median:.2f}",
+            f"{summary.copies.median:.3f}",
+            f"{summary.cpu_seconds_per_gb.median * summary.payload_bytes / GB:.2f}",
+            f"{summary.cpu_seconds_per_gb.median:.1f}",
+            f"{summary.origin_cpu_seconds.median:.1f}",
+            f"{summary.peak_rss_bytes.median / MB:.0f}",
+        )
+        for summary in found
+    ]
+    lines = [" | ".join(cells) for cells in (head, ("---:",) * len(head), *rows)]
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def latest_json(outcomes: Iterable[Outcome]) -> str:

@@ -5,7 +5,7 @@ The limit counts payload bytes only, over the narrowest link that all of them mu
 cost 4.7 % of it on Ethernet.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bench.lab.topology import EXAMPLES, Topology, load_topology
@@ -16,18 +16,25 @@ MB = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a race is about. `kills_busiest`: kill -9 whoever brings most into its site, at half of the limit."""
+    """What a race is about. `kills_busiest`: kill -9 whoever brings most into its site, at half of the limit.
+
+    `hosts`: how many each site has, where that is not what the topology says.
+    """
 
     name: str
     what: str
     topology_name: str  # of a file in `bench/lab/topologies`
     payload_bytes: int
     kills_busiest: bool = False
+    hosts: int | None = None
 
     @cached_property
     def topology(self) -> Topology:
         """Hosts and links."""
-        return load_topology(EXAMPLES / f"{self.topology_name}.toml")
+        topology = load_topology(EXAMPLES / f"{self.topology_name}.toml")
+        if self.hosts is None:
+            return topology
+        return replace(topology, sites=tuple(replace(site, hosts=self.hosts) for site in topology.sites))
 
     @property
     def endpoints(self) -> int:
@@ -89,6 +96,17 @@ _ALL = (
     ),
 )
 SCENES = {scene.name: scene for scene in _ALL}
+
+
+def growing(hosts: int) -> Scene:
+    """One LAN of so many endpoints, slow enough for the machine that plays all of them."""
+    return Scene(
+        name=f"growing-{hosts}",
+        what=f"one LAN, {hosts} endpoints and the origin at 10 Mbit/s each",
+        topology_name="flat-40",
+        payload_bytes=16 * MB,
+        hosts=hosts,
+    )
 
 
 def scene_named(name: str) -> Scene:

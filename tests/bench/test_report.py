@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.pictures import draw_all, typical_runs
-from bench.report import BEGIN, END, by_scene, latest_json, tables, write_into
+from bench.report import BEGIN, END, by_scene, growth_table, latest_json, tables, write_into
 from bench.results_file import append_run, read_runs
+from bench.summary import summaries
 from signing.errors import BadInput
 from tests.bench.outcomes import MB, outcome
 
@@ -87,3 +88,9 @@ def test_two_pictures_for_each_scene(tmp_path: Path) -> None:
         f"{kind}-{scene}.svg" for scene in ("flat-10", "sites-3x5") for kind in ("finish-times", "link-bytes")
     ]
     assert all(b"<svg" in path.read_bytes() for path in drawn)
+
+
+def test_growth_has_a_line_for_each_size() -> None:
+    lines = growth_table(summaries(RUNS[:1])).splitlines()
+    assert [line.count("|") for line in lines] == [9, 9, 9]
+    assert lines[2].startswith("| p2pd | 2 | ")

@@ -110,7 +110,7 @@ def test_a_segment_must_be_a_name(name: str, payload: Path) -> None:
 
 @pytest.mark.parametrize("piece_bytes", [1, 100_000, 2**30])
 def test_pieces_of_an_impossible_size_are_refused(piece_bytes: int, payload: Path) -> None:
-    with pytest.raises(BadInput, match="choose 262144"):
+    with pytest.raises(BadInput, match="choose 32768"):
         make_torrent(payload, name="office", segment_ca_pem=CA, piece_bytes=piece_bytes)
 
 
